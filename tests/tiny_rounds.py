@@ -19,6 +19,7 @@ from coldfuse.core.dtypes import from_floats, to_floats
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.round import LeaderEvent, Received
 from coldfuse.core.schema import Schema, TensorSpec
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import blob_digest
 from coldfuse.core.signature import Signature
@@ -141,6 +142,7 @@ def make_federation(
     screening: ScreeningRules | None = None,
     statistics: StatisticsRule | None = None,
     gate: GateRules | None = None,
+    weighting: Weighting | None = None,
     **rules: object,
 ) -> Federation:
     """Create a federation in a folder; `rules` are the others of `RoundRules`."""
@@ -149,7 +151,7 @@ def make_federation(
     store = LocalStore(root / "store")
     return create_federation(
         store, name="tiny", base=folder, origin="base", method=method, rules=rules, screening=screening,
-        statistics=statistics, gate=gate,
+        statistics=statistics, gate=gate, weighting=weighting,
     )  # fmt: skip
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from coldfuse.aggregator.at_gate import Gate
 from coldfuse.aggregator.release import fuse_release
 from coldfuse.core.contribution import Admission
-from coldfuse.core.gate_asking import may_ask, still_waits
+from coldfuse.core.gate_asking import may_ask, missed_after, still_waits
 from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules, SuiteCounts
 from coldfuse.core.gating import Asked, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
@@ -18,8 +18,11 @@ from coldfuse.errors import DamagedObjectError, FederationError, FusionError
 from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import channel_to
-from coldfuse.registry.scores import read_scores, waiting_of
+from coldfuse.registry.scores import asked_in, read_scores, waiting_of
 from coldfuse.trust.members import MemberRole
+
+_LOOKED_BACK = 20
+"""Number of rounds back in which is looked for when evaluators were asked last."""
 
 
 def members_of(federation: Federation, role: MemberRole) -> tuple[str, ...]:
@@ -80,13 +83,46 @@ class Answers:
     """Number of evaluators who have not answered."""
 
 
-def ask(gate: Gate, candidate: ReleaseManifest, manifest: str, *, contributions: tuple[str, ...] = ()) -> Asked:
+def ask(
+    gate: Gate, state: RoundState, candidate: ReleaseManifest, manifest: str, *, contributions: tuple[str, ...] = ()
+) -> Asked:
     """Have the evaluators find a candidate; returns the entry that says so. Raises as `point_to`."""
     point_to(gate.federation, candidate)
+    evaluators = members_of(gate.federation, "evaluator")
+    missed = missed_so_far(gate, state, evaluators)
     return Asked(
-        manifest=manifest, evaluators=members_of(gate.federation, "evaluator"), contributions=contributions,
-        elapsed_s=gate.age_s,
+        manifest=manifest, evaluators=evaluators, contributions=contributions, elapsed_s=gate.age_s,
+        missed=missed or None,
     )  # fmt: skip
+
+
+def missed_so_far(gate: Gate, state: RoundState, evaluators: Collection[str]) -> dict[str, int]:
+    """Return how many rounds in a row evaluators have left unanswered, of those who have: as journals say.
+
+    Args:
+        gate: The gate.
+        state: What the round's journal adds up to: who was asked in it already is counted as then, unless it has
+            answered since.
+        evaluators: Who is about to be asked.
+    """
+    federation, rules = gate.federation, gate.rules
+    if rules.max_missed is None or federation.trust is None:
+        return {}
+    if state.gating.asked is not None:
+        there, answered = state.gating.asked.missed or {}, state.gating.answered
+        return {name: there[name] for name in sorted(evaluators) if name in there and name not in answered}
+    for number in range(gate.number - 1, max(gate.number - _LOOKED_BACK, 1) - 1, -1):
+        before = federation.journal(number).led()
+        if (asked := before.gating.asked) is None or (waiting := asked_in(number, before)) is None:
+            continue
+        answered, silent = before.gating.answered, set(asked.evaluators) - before.gating.answered
+        said = read_scores(federation.store, federation.trust, silent, waiting=waiting, now_s=federation.now_s())
+        missed = missed_after(
+            asked.missed or {}, asked=asked.evaluators, answered=answered,
+            came_late=[word.score.member for word in said], rules=rules,
+        )  # fmt: skip
+        return {name: count for name, count in missed.items() if name in evaluators}
+    return {}
 
 
 def answers(gate: Gate, state: RoundState) -> Answers | None:
@@ -94,18 +130,19 @@ def answers(gate: Gate, state: RoundState) -> Answers | None:
     federation, asked, waiting = gate.federation, state.gating.asked, waiting_of(gate.number, state)
     if federation.trust is None or asked is None or waiting is None:
         return None
-    awaited = set(asked.evaluators) & set(members_of(federation, "evaluator"))  # who was revoked is not
+    there = set(asked.evaluators) & set(members_of(federation, "evaluator"))  # who was revoked is not
+    awaited = there & asked.awaited(gate.rules)
     names = {*asked.evaluators, *members_of(federation, "operator")}
     words = read_scores(federation.store, federation.trust, names, waiting=waiting, now_s=federation.now_s())
-    answered = awaited & {word.score.member for word in words}
+    answered = there & {word.score.member for word in words}
     age_s = gate.age_s - (asked.elapsed_s or 0.0)
-    if still_waits(gate.rules, answered=len(answered), enrolled=len(awaited), age_s=age_s)[0]:
+    if still_waits(gate.rules, answered=len(answered & awaited), enrolled=len(awaited), age_s=age_s)[0]:
         return None
     for word in words:
         federation.objects.put(sha256(word.envelope), word.envelope)
     return Answers(
         counts=tuple(one for word in words for one in word.score.counts),
-        words=tuple(sha256(word.envelope) for word in words), num_silent=len(awaited) - len(answered),
+        words=tuple(sha256(word.envelope) for word in words), num_silent=len(there) - len(answered),
     )  # fmt: skip
 
 
@@ -144,4 +181,4 @@ def ask_about(gate: Gate, state: RoundState, admissions: Sequence[Admission]) ->
     except (FusionError, DamagedObjectError):
         return None
     manifest = gate.federation.objects.put_value(candidate)
-    return [ask(gate, candidate, manifest, contributions=contributions)]
+    return [ask(gate, state, candidate, manifest, contributions=contributions)]

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from coldfuse.aggregator.examining import Examiner
 from coldfuse.aggregator.model import Base
-from coldfuse.core.contribution import Admission
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.release import ReleaseManifest
-from coldfuse.core.round import RoundState
 from coldfuse.engine.execution import Executor
 from coldfuse.registry.federation import Federation
 
@@ -40,9 +38,3 @@ class Gate:
             return ()
         ((_, counts),) = self.examiner.count(self.federation, self.base, [candidate], self.executor)
         return counts
-
-
-def contributions_of(state: RoundState) -> dict[str, Admission]:
-    """Return what a candidate is fused of, by the digests of their manifests."""
-    closed = state.closed.contributions if state.closed else ()
-    return {digest: state.admitted[digest] for digest in closed if digest in state.admitted}

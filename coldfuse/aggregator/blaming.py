@@ -13,7 +13,7 @@ from itertools import combinations, islice
 
 from coldfuse.core.attribution import SpentError, attribute, leave_one_out
 from coldfuse.core.gate import decide
-from coldfuse.core.gate_rules import Finding, GateRules, SuiteCounts, points
+from coldfuse.core.gate_rules import Finding, GateRules, SuiteCounts, mean_change, points
 from coldfuse.core.gating import MAX_TRIED
 from coldfuse.core.harm import Harm, who_harms
 from coldfuse.core.words import plural
@@ -92,15 +92,6 @@ def fails(rules: GateRules, counts: Sequence[SuiteCounts]) -> bool:
 def finding_of(rules: GateRules, counts: Sequence[SuiteCounts]) -> Finding:
     """Return what the operator's suites find by themselves."""
     return decide(rules.model_copy(update={"min_evaluators": 1}), counts).finding
-
-
-def mean_change(counts: Sequence[SuiteCounts]) -> float:
-    """Return the mean change of the score, over suites.
-
-    >>> mean_change([SuiteCounts(suite="a", num_examples=100, only_before=3, only_after=1)])
-    -0.02
-    """
-    return sum(one.difference for one in counts) / len(counts) if counts else 0.0
 
 
 def blame(suspects: Suspects) -> Blame | list[frozenset[str]]:

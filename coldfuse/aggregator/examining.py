@@ -26,7 +26,8 @@ from coldfuse.tensors.model_folder import is_inside
 from coldfuse.tensors.stores import federation_store
 
 if TYPE_CHECKING:
-    from coldfuse.evaluation.gate_suites import Outcomes, Suite
+    from coldfuse.evaluation.measured import Outcomes
+    from coldfuse.evaluation.suites import Suite
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class SuiteExaminer:
 
     suites: Sequence[Suite]
     score: Score | None = None
-    """Scores the model in a folder; None: `evaluation.gate_outcomes.score_folder`."""
+    """Scores the model in a folder; None: `evaluation.outcomes.score_folder`."""
     _known: dict[str, list[Outcomes]] = field(default_factory=dict, repr=False)
     """Outcomes of the base, by its model digest; of the newest one alone."""
 
@@ -110,7 +111,7 @@ class SuiteExaminer:
                 yield first + index, self._counts(before, after)
 
     def _counts(self, before: Sequence[Outcomes], after: Sequence[Outcomes] | str) -> tuple[SuiteCounts, ...]:
-        from coldfuse.evaluation.gate_suites import compare, nothing_right
+        from coldfuse.evaluation.measured import compare, nothing_right
 
         if isinstance(after, str):
             log.warning("a model cannot be scored, so it gets nothing right: %s", after)
@@ -118,7 +119,7 @@ class SuiteExaminer:
         for index, (suite, base) in enumerate(zip(self.suites, before, strict=True)):
             only_before, only_after = compare(base, nothing_right(base) if isinstance(after, str) else after[index])
             counts.append(SuiteCounts(
-                suite=suite.name, num_examples=len(suite), only_before=only_before,
+                suite=suite.name, num_examples=suite.num_tests, only_before=only_before,
                 only_after=only_after,
             ))  # fmt: skip
         return tuple(counts)
@@ -174,7 +175,7 @@ def examine(shared: Examination, model: Model) -> list[Any] | str:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import score_folder
+    from coldfuse.evaluation.outcomes import score_folder
 
     return score_folder(model_dir, suites)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coldfuse.aggregator.asking import answers, ask, ask_about, may_ask_now, members_of, suspects_in_order
-from coldfuse.aggregator.at_gate import Gate, contributions_of
+from coldfuse.aggregator.at_gate import Gate
 from coldfuse.aggregator.blaming import Blame, Suspects, blame, fails
 from coldfuse.aggregator.model import Base
 from coldfuse.core.contribution import Admission, Rejection
@@ -41,7 +41,7 @@ def find_candidate(federation: Federation, base: Base, fused: Fused) -> ReleaseM
 
 def fused_before(federation: Federation, state: RoundState) -> Fused | None:
     """Return the candidate that is to be fused, where evaluators were asked about it: it is that very one."""
-    heard = state.gating.heard.get(frozenset(contributions_of(state)))
+    heard = state.gating.heard.get(frozenset(state.to_fuse))
     if heard is None or heard.manifest is None:
         return None
     try:
@@ -88,7 +88,7 @@ def too_few_left(gate: Gate, state: RoundState) -> Abandoned | None:
 def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseManifest) -> list[LeaderEvent]:
     """Score a candidate on the operator's suites, and then, if nothing is wrong by these, ask the evaluators."""
     evaluators = members_of(gate.federation, "evaluator")
-    everybody = frozenset(contributions_of(state))
+    everybody = frozenset(state.to_fuse)
     if (heard := state.gating.heard.get(everybody)) is not None:  # they were asked when it was found who harms
         return [_decided(gate, fused, heard.counts, words=heard.words)]
     if not evaluators:
@@ -101,7 +101,7 @@ def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseMan
     if state.gating.asked is None or state.gating.asked.manifest != fused.manifest:
         if not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
             return [_decided(gate, fused, own, num_silent=len(evaluators))]
-        return [ask(gate, candidate, fused.manifest)]
+        return [ask(gate, state, candidate, fused.manifest)]
     found = answers(gate, state)
     if found is None:
         return []
@@ -117,7 +117,7 @@ def _decided(
 
 def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[LeaderEvent]:
     """Find who harms, one step at a time, and reject them; where nobody can be named, the base is kept."""
-    there = contributions_of(state)
+    there = state.to_fuse
     own = tuple(one for one in found.counts if one.evaluator is None)
     kept = f"release {gate.base.release.release} stays the base"
     why = found.decision.reason
@@ -140,7 +140,7 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
 
 def _by_asking(gate: Gate, state: RoundState, found: Evaluated, why: str) -> list[LeaderEvent]:
     """Find who harms by what evaluators alone notice: they are asked about models without one contribution each."""
-    there = contributions_of(state)
+    there = state.to_fuse
     for digest in suspects_in_order(there.values()):
         subset = frozenset(there) - {digest}
         if (heard := state.gating.heard.get(subset)) is None:

@@ -115,7 +115,7 @@ class Replay:
                 f"{missing[0][:12]} was admitted"
             )
         return Again(
-            step=step, terms=opened.terms, admissions=[state.admitted[digest] for digest in kept],
+            step=step, terms=opened.terms, admissions=[state.weighed(digest) for digest in kept],
             base_release=opened.base_release, is_last=is_last,
         )  # fmt: skip
 

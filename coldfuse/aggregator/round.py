@@ -14,7 +14,7 @@ what comes after that waits for its verdict until then, so that no stream of con
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from coldfuse.aggregator.at_gate import Gate
@@ -30,26 +30,18 @@ from coldfuse.aggregator.replaced import REPLACED, is_before_root, is_by_others
 from coldfuse.aggregator.retracting import next_of_retraction
 from coldfuse.aggregator.screen import bounded
 from coldfuse.aggregator.signing import sign_release
+from coldfuse.aggregator.weighing import next_weighing
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
 from coldfuse.core.contribution import Admission
-from coldfuse.core.damage import Damaged
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.history import hand_on
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.rollback import Rollback
 from coldfuse.core.room import is_full, within
-from coldfuse.core.round import (
-    Abandoned,
-    Admitted,
-    Closed,
-    Fused,
-    LeaderEvent,
-    Opened,
-    Published,
-    RoundState,
-)
+from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent, Opened, Published, RoundState
 from coldfuse.engine.execution import Executor
 from coldfuse.errors import ConflictError, DamagedObjectError, FusionError
+from coldfuse.registry.enrolled import with_enrolled
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
@@ -130,8 +122,15 @@ def _finish(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEve
         return _pass(round_, state, state.fused, age_s=age_s)
     if (too_few := too_few_left(_gate(round_, state, age_s=age_s), state)) is not None:
         return [too_few]
-    mending = _mend(round_, state, age_s=age_s)
-    return [_fuse(round_, state, age_s=age_s)] if mending is None else mending
+    if (mending := _mend(round_, state, age_s=age_s)) is not None:
+        return mending
+    admissions = list(state.to_fuse.values())
+    try:
+        if (weighing := next_weighing(_gate(round_, state, age_s=age_s), state)) is not None:
+            return weighing
+        return [_fuse(round_, state, admissions)]
+    except DamagedObjectError as error:
+        return [damaged_in_fusion(round_.federation, admissions, error, now_s=round_.now_s(), age_s=age_s)]
 
 
 def _retract(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent]:
@@ -193,7 +192,8 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     federation, rules = round_.federation, round_.federation.settings.under(opened.terms).rules
     look = round_.clock.look(state)
     state = without_damaged(federation, state)
-    came = in_time(state, opened, rules, age_s=look.age_s, found_s=look.found_s)
+    waited = with_enrolled(federation, opened)
+    came = in_time(state, waited, rules, age_s=look.age_s, found_s=look.found_s)
     verdicts = judge(
         federation, round_.base, round_.executor,
         round_number=round_.journal.round, opened=opened, now_s=round_.now_s(),
@@ -201,10 +201,10 @@ def _look(round_: Round, state: RoundState, opened: Opened) -> list[LeaderEvent]
     )  # fmt: skip
     timed = [event.model_copy(update={"elapsed_s": look.age_s}) for event in verdicts]
     now = in_time(
-        without_damaged(federation, state.after(timed)), opened, rules, age_s=look.age_s, found_s=look.found_s
+        without_damaged(federation, state.after(timed)), waited, rules, age_s=look.age_s, found_s=look.found_s
     )
     # Decided in the same look: else a stream of bad contributions could keep a round open for ever.
-    ending = _decide(round_, now, opened, facts_of(now, opened, rules, age_s=look.age_s))
+    ending = _decide(round_, now, opened, facts_of(now, waited, rules, age_s=look.age_s))
     ends = any(isinstance(event, Closed | Abandoned) for event in ending)  # not an entry that only says its age
     return [*timed, *(settle(round_.base, now, opened) if ends else ()), *ending]
 
@@ -235,40 +235,36 @@ def _decide(round_: Round, state: RoundState, opened: Opened, facts: RoundFacts)
             return [Admitted(admissions=(), elapsed_s=facts.age_s)] if is_due else []
 
 
+def _under(round_: Round, state: RoundState) -> Federation:
+    """Return the federation under the terms of the round."""
+    return round_.federation.under(state.opened.terms if state.opened else None)
+
+
 def _mend(round_: Round, state: RoundState, *, age_s: float) -> list[LeaderEvent] | None:
-    opened = state.opened
-    quorum = round_.federation.settings.under(opened.terms if opened else None).rules.quorum
+    quorum = _under(round_, state).settings.rules.quorum
     return mend(round_.federation, state, quorum=quorum, round_number=round_.journal.round, age_s=age_s)
 
 
-def _fuse(round_: Round, state: RoundState, *, age_s: float) -> Fused | Abandoned | Damaged:
+def _fuse(round_: Round, state: RoundState, admissions: Sequence[Admission]) -> Fused | Abandoned:
     """Fuse exactly what `closed` lists, but for what the store has damaged since and was left out.
 
     The manifest that will be published is stored, time and all.
     """
-    listed = state.closed.contributions if state.closed else ()
-    admissions = [state.admitted[digest] for digest in listed if digest in state.admitted]
     if (fused := fused_before(round_.federation, state)) is not None:
         return fused
     try:
         manifest = fuse_release(
-            round_.federation.under(state.opened.terms if state.opened else None),
-            round_.base,
-            admissions,
-            round_.executor,
-            round_number=round_.journal.round,
+            _under(round_, state), round_.base, admissions, round_.executor, round_number=round_.journal.round,
             now_s=round_.now_s(),
-        )
+        )  # fmt: skip
     except FusionError as error:  # no fault of the aggregator's: with other contributions the next round may go well
         return Abandoned(reason=bounded(f"the method refused {len(admissions)} contributions: {error}"))
-    except DamagedObjectError as error:
-        return damaged_in_fusion(round_.federation, admissions, error, now_s=round_.now_s(), age_s=age_s)
     digest = round_.federation.objects.put_value(manifest)
     return Fused(manifest=digest, model_digest=manifest.model_digest, moved=manifest.moved)
 
 
 def _gate(round_: Round, state: RoundState, *, age_s: float) -> Gate:
-    federation = round_.federation.under(state.opened.terms if state.opened else None)
+    federation = _under(round_, state)
     return Gate(
         federation=federation, base=round_.base, executor=round_.executor, examiner=round_.examiner,
         rules=federation.settings.gate or GateRules.off(), quorum=federation.settings.rules.quorum, age_s=age_s,

@@ -217,7 +217,7 @@ class _Leader:
         if number > self._ready_for:
             now = federation.reopened()
             self._most = most_contributions(now, base, self._executor)
-            if self._examiner is not None and now.settings.gate is not None and now.settings.gate.is_on:
+            if self._examiner is not None and now.settings.asks_suites:
                 self._examiner.prepare(now, base, self._executor)
             self._ready_for = number
 

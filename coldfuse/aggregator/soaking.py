@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from coldfuse.core.release import Channel, ReleaseManifest
+from coldfuse.core.round import RoundState
 from coldfuse.core.soak import Out, SoakRule, alarm_of, soaked
 from coldfuse.errors import CodecError, DamagedObjectError, FederationError, TrustError
 from coldfuse.registry.federation import Federation
@@ -27,6 +28,7 @@ class Soaking:
     def __init__(self) -> None:
         self._seen: Channel | None = None
         self._next_s = float("-inf")
+        self._disputed: dict[int, bool] = {}  # of rounds that are over
 
     def look(self, federation: Federation, pointer: Channel) -> int | None:
         """Move `stable` if it is time to.
@@ -65,14 +67,22 @@ class Soaking:
         there = read_stable(federation)
         was = -1 if there is None or there.is_damaged else there.channel.release
         line = list(_enough(line_of(federation, pointer, least=was + 1), rule, now_s))
-        number = soaked(
-            [Out(number=one.release, made_at_s=one.created_at_s) for one in line], rule, now_s=now_s,
-            alarm=alarm_of(pointer.rollback),
-        )  # fmt: skip
+        outs = {one.round: Out(number=one.release, made_at_s=one.created_at_s) for one in line}
+        disputed = [out for number, out in outs.items() if self._is_disputed(federation, number)]
+        alarm = alarm_of(pointer.rollback, disputed)
+        number = soaked(list(outs.values()), rule, now_s=now_s, alarm=alarm)
         manifest = next((one for one in line if one.release == number), None)
         if manifest is None:
             return None
         return federation.pointers.write(STABLE, channel_to(manifest), there, signer).release
+
+    def _is_disputed(self, federation: Federation, number: int) -> bool:
+        """Tell whether a round's gate has published what a member warns of whom nobody could second."""
+        if number not in self._disputed:
+            state = federation.journal(number).led() if number else RoundState()
+            terms = state.opened.terms if state.opened is not None else None
+            self._disputed[number] = state.gating.warning(terms.gate if terms else None) is not None
+        return self._disputed[number]
 
     def _is_jump(self, federation: Federation, pointer: Channel) -> bool:
         """Tell whether `latest` may have left the line that it was on."""

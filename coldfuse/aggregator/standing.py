@@ -29,7 +29,7 @@ class Standing:
     weight: float
     """Weight w_i, before normalisation."""
     claimed: float
-    """The same, as what its contributor claims would make it."""
+    """The same, as what its contributor claims would make it, and its score."""
     share: float = 1.0
     """Share of its delta that is taken, as it is too long."""
     staleness_weight: float = 1.0
@@ -47,6 +47,7 @@ class Standing:
             base_release=admission.base_release,
             staleness_weight=None if admission.base_release is None else self.staleness_weight,
             statistics=used.kind if used else None, is_named=admission.is_named,
+            score_weight=admission.score_weight,
         )  # fmt: skip
 
 
@@ -71,6 +72,8 @@ def standing(
     claimed = [recipe.combiner.weigh(_examples(a), None if a.score is None else min(a.score, 1.0)) for a in ordered]
     if not any(claimed):  # all scores are 0: all count alike
         claimed = [1.0] * len(ordered)
+    factors = [1.0 if a.score_weight is None else a.score_weight for a in ordered]
+    claimed = [claim * factor for claim, factor in zip(claimed, factors, strict=True)]
     limits = limits_of(_lengths(ordered, rules), past, rules)
     return [
         Standing(

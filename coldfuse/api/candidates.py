@@ -9,7 +9,6 @@ a PEFT adapter or a delta file, put on the base that `base` names
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -31,8 +30,8 @@ from coldfuse.registry.channels import check_channel
 from coldfuse.registry.settings import SETTINGS_KEY
 from coldfuse.tensors.checkpoint import open_tensors_at
 from coldfuse.tensors.deltas import FORMAT
-from coldfuse.tensors.folders import LocalFolder, Location, is_remote
-from coldfuse.tensors.model_folder import find_model
+from coldfuse.tensors.folder_digest import digest_of, digest_of_path
+from coldfuse.tensors.folders import Location, is_remote
 from coldfuse.transport.connect import is_address
 
 Which = int | str
@@ -105,7 +104,7 @@ class Candidates:
         if self.base is None:
             raise UserInputError(f"{name}: a delta or adapter; name the model that it was made on with --base MODEL")
         base, change = resolve_model(self.base), locate(name)
-        out = self.folder / f"on-base-{sha256(canonical_json([digest_of(base), _digest(Path(name))]))[:32]}"
+        out = self.folder / f"on-base-{sha256(canonical_json([digest_of(base), digest_of_path(Path(name))]))[:32]}"
         if not out.is_dir():
             request = FolderFusion(base=base, models=[change], out=out, recipe=read_recipe("mean"))
             fuse_folders(request, ThreadExecutor(1))
@@ -122,25 +121,6 @@ def is_change(where: Location) -> bool:
     if str(where).endswith(".safetensors"):
         return open_tensors_at(where).header.metadata.get("format") == FORMAT
     return not is_remote(where) and _is_adapter(Path(where))
-
-
-def digest_of(folder: Path) -> str:
-    """Return the digest of a model's folder: of the names and bytes of the files that decide what it does.
-
-    Raises:
-        UserInputError: It holds no model.
-    """
-    model = find_model(LocalFolder(folder))
-    names = sorted({*model.plain, *model.weights})
-    return sha256(canonical_json([[name, _digest(folder / name)] for name in names]))
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        return sha256(canonical_json([[file.name, _digest(file)] for file in files]))
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _as_release(name: str) -> tuple[str, Which] | None:

@@ -18,12 +18,12 @@ from coldfuse.core.words import printable
 from coldfuse.data.tables import FileFormat
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model, require_device
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
 from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
 from coldfuse.evaluation.trials import Place, Plan, Runs, in_turn, run_trials
+from coldfuse.training.feature_cache import FeatureCache
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 
 Say = Callable[[str], None]

@@ -134,8 +134,12 @@ def describe_step(step: Step, *, most: int = NAMED) -> str:
 def contribution_words(fused: ContributionSummary) -> str:
     """Say in a line what a contribution is."""
     late = f", made on {fused.base_release}" if fused.base_release is not None else ""
-    counts = f"{plural(fused.num_examples, 'example')}, weight {fused.weight:g}{late}"
+    counts = f"{plural(fused.num_examples, 'example')}, weight {fused.weight:g}{_by_score(fused)}{late}"
     return f"{printable(fused.who)}: {counts}, {fused.contribution[:12]}"
+
+
+def _by_score(fused: ContributionSummary) -> str:
+    return "" if fused.score_weight is None else f" (×{fused.score_weight:.3g} by score)"
 
 
 def step_document(step: Step) -> Mapping[str, object]:

@@ -141,7 +141,7 @@ def when(moment_s: float) -> str:
 
 
 def _who(summary: ReleaseSummary) -> str:
-    names = ", ".join(f"{fused.who}{_late(fused)}" for fused in summary.contributions)
+    names = ", ".join(f"{fused.who}{_late(fused)}{_by_score(fused)}" for fused in summary.contributions)
     return names or (f"{summary.num_contributions} contributions" if summary.num_contributions else "the base")
 
 
@@ -149,6 +149,10 @@ def _late(fused: ContributionSummary) -> str:
     if fused.base_release is None or fused.staleness_weight is None:
         return ""
     return f" (made on {fused.base_release}, ×{fused.staleness_weight:g})"
+
+
+def _by_score(fused: ContributionSummary) -> str:
+    return "" if fused.score_weight is None else f" (weight ×{fused.score_weight:.3g} by score)"
 
 
 def _some(names: Iterable[str]) -> str:

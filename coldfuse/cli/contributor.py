@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from coldfuse.api.opening import as_contributor, open_gateway
+from coldfuse.api.places import resolve_model
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
@@ -35,7 +36,7 @@ from coldfuse.errors import ColdfuseError
 from coldfuse.gateway import Gateway
 from coldfuse.processes import stop_on_signals
 from coldfuse.training.arguments import read_train_args
-from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_objectives
+from coldfuse.training.settings import TrainingSettings, line_of_way, lines_of_objectives, with_teachers
 from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
@@ -106,6 +107,7 @@ def _as_joined(
     )
 
 
+_OF_SEVERAL = {"objectives": "objective", "teachers": "teacher"}
 _OF_A_MODEL = {"num_examples", "base", "release", "statistics"}
 _OF_DATA = {"validation", "task", "rounds", "send_anyway", "body"} | {
     field.name for kind in (Training, NodeColumns) for field in fields(kind)
@@ -119,7 +121,7 @@ def _refuse_idle(options: ContributeOptions) -> None:
         for field in fields(part):
             default = field.default if field.default_factory is MISSING else field.default_factory()
             if field.name in idle and getattr(part, field.name) != default:
-                option = field.name.removesuffix("s" * (field.name == "objectives")).replace("_", "-")
+                option = _OF_SEVERAL.get(field.name, field.name).replace("_", "-")
                 raise typer.BadParameter(f"--{option} is for {whose}; leave it out")
 
 
@@ -177,5 +179,10 @@ def _training(given: Training) -> TrainingSettings:
         num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
         seed=given.seed, way=line_of_way(given.train, freeze_embeddings=given.freeze_embeddings),
-        objectives=lines_of_objectives([*given.objectives, *(["wise-ft"] if given.wise_ft else [])]), train_args=args,
+        objectives=lines_of_objectives(_objectives(given)), train_args=args,
     )  # fmt: skip
+
+
+def _objectives(given: Training) -> list[str]:
+    lines = [*given.objectives, *(["wise-ft"] if given.wise_ft else [])]
+    return with_teachers(lines, [resolve_model(name) for name in given.teachers])

@@ -11,7 +11,7 @@ from coldfuse.api.places import resolve_model
 from coldfuse.cli.options.experiments import DemoOptions
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.demo import Demo, bundled_base, run_demo
-from coldfuse.experiments.demo_data import DEFAULT, FAST, TASKS
+from coldfuse.experiments.demo_data import DEFAULT, FAST, HARMFUL, TASKS
 from coldfuse.experiments.demo_view import DemoView
 
 
@@ -30,16 +30,23 @@ def demo(options: DemoOptions) -> None:
         seed=options.seed,
     )
     seen, unseen = [t.name for t in TASKS if t.is_seen], [t.name for t in TASKS if not t.is_seen]
-    console.print(f"contributors: {', '.join(seen)}; nobody has: {', '.join(unseen)}; everything lies in {out}")
+    console.print(
+        f"contributors: {', '.join(seen)}; one whose labels are shuffled: {HARMFUL.name}; nobody has: "
+        f"{', '.join(unseen)}; everything lies in {out}"
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserInputError(f"{out}: cannot be made: {error.strerror}; give another folder with --out") from error
-    with DemoView(console, tuple(seen)) as view:
+    with DemoView(console, (*seen, HARMFUL.name)) as view:
         results = run_demo(run, view)
     results.write(out / "results.json")
     results.plot(out / "results.png")
     console.print(results.table())
+    if results.left_out:
+        console.print(results.left_out_table())
+    for line in results.words():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     _say_what_next(out, results.rounds[-1].model_digest, results.seconds)
 
 

@@ -39,7 +39,7 @@ def evaluator(options: EvaluatorOptions) -> None:
         _hang_up_on(stop, gateway)
         with folder.held():
             who = shown(identity.name, identity.display_name)
-            sizes = ", ".join(f"{suite.name} ({plural(len(suite), 'example')})" for suite in suites)
+            sizes = ", ".join(f"{suite.name} ({plural(suite.num_tests, 'example')})" for suite in suites)
             _say(f"evaluating as {who}: {sizes}")
             node = Evaluator(
                 gateway=gateway, identity=identity, suites=suites, folder=folder, say=_Once(), noise=options.noise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coldfuse.core.damage import Damaged
 from coldfuse.core.gate_rules import SuiteCounts
-from coldfuse.core.gating import Asked, Evaluated, Tried
+from coldfuse.core.gating import Asked, Evaluated, Tried, Weighed
 from coldfuse.core.names import shown
 from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, Held, LeaderEvent, Opened, Published, Rejected
 from coldfuse.core.words import plural
@@ -23,19 +23,24 @@ def describe(event: LeaderEvent) -> list[str]:
             return [f"fused: model {event.model_digest}{moved}"]
         case Published():
             return [f"published release {event.release}"]
-        case Asked() | Tried() | Evaluated():
+        case Asked() | Tried() | Evaluated() | Weighed():
             return _describe_gate(event)
         case _:
             return _describe_contributions(event)
 
 
-def _describe_gate(event: Asked | Tried | Evaluated) -> list[str]:
+def _describe_gate(event: Asked | Tried | Evaluated | Weighed) -> list[str]:
     match event:
         case Asked():
-            return [f"asked {plural(len(event.evaluators), 'evaluator')}: {', '.join(event.evaluators[:8])}"]
+            missed = ", ".join(f"{name} ({count})" for name, count in sorted((event.missed or {}).items())[:8])
+            silent = f"; rounds without an answer: {missed}" if missed else ""
+            return [f"asked {plural(len(event.evaluators), 'evaluator')}: {', '.join(event.evaluators[:8])}{silent}"]
         case Tried():
             counts = "; ".join(map(describe_counts, event.counts))
-            return [f"tried {plural(len(event.contributions), 'contribution')} of it alone: {counts}"]
+            what = "scored for weights" if event.for_weights else "tried"
+            return [f"{what}: {plural(len(event.contributions), 'contribution')} of it alone: {counts}"]
+        case Weighed():
+            return [f"weights by score: {event.reason}"]
         case Evaluated():
             verdict = "passed" if event.decision.publish else "failed"
             suites = [f"suite {describe_counts(one)}" for one in event.counts]

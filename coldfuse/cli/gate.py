@@ -14,6 +14,9 @@ _OPTIONS = {"require": "--gate", "wait_s": "--gate-wait", "min_evaluators": "--g
             "max_asks": "--gate-asks", "max_suites": "--gate-suites", "weights": "--gate-weight"}  # fmt: skip
 """Names of options that are not called as the field of the rules."""
 
+_NEW_GATE: dict[str, object] = {"on_one": "warn", "max_missed": 3}
+"""What a new gate has that older ones, which go on as they were, do not have unless it is set."""
+
 
 def gate_of(words: GateWords, before: GateRules | None) -> GateRules | None:
     """Return the rules that were spoken of, with the numbers that there were before; None where nothing was said.
@@ -31,10 +34,10 @@ def gate_of(words: GateWords, before: GateRules | None) -> GateRules | None:
             first = _option(next(iter(numbers)))
             raise typer.BadParameter(f"{first} says how a gate decides that is off; give --gate not-worse or better")
         return GateRules.off()
-    old = before.model_dump() if before is not None and was_on else {}
+    old = before.model_dump() if before is not None and was_on else _NEW_GATE
     asked = {"require": words.gate} if words.gate is not None else {}
     try:
-        return GateRules.model_validate(old | asked | numbers)
+        return GateRules.model_validate(old | asked | numbers)  # max_missed None: all are waited for
     except ValidationError as error:
         raise UserInputError(_explain(error)) from error
 
@@ -46,9 +49,19 @@ def _numbers(words: GateWords) -> dict[str, object]:
         "on_unsure": words.gate_on_unsure, "on_silence": words.gate_on_silence,
         "min_evaluators": words.gate_evaluators, "to_stop": words.gate_to_stop, "max_asks": words.gate_asks,
         "per_rounds": words.gate_per_rounds, "noise": words.gate_noise, "max_suites": words.gate_suites,
+        "on_one": words.gate_on_one,
         "weights": [_weight(each) for each in words.gate_weight] or None,
     }  # fmt: skip
-    return {name: value for name, value in given.items() if value is not None}
+    found = {name: value for name, value in given.items() if value is not None}
+    return found | ({} if words.gate_max_missed is None else {"max_missed": _rounds(words.gate_max_missed)})
+
+
+def _rounds(text: str) -> int | None:
+    if text == "never":
+        return None
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9:
+        raise UserInputError(f"--gate-max-missed {text[:80]!r}: expected a number of rounds, or never")
+    return int(text)
 
 
 def _weight(text: str) -> dict[str, object]:

@@ -16,8 +16,9 @@ from coldfuse.cli.channel_settings import soak_of
 from coldfuse.cli.closing import NEW_FEDERATION, rules_of
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.gate import gate_of
+from coldfuse.cli.keeping import retention_of
 from coldfuse.cli.options.operator import InitOptions
-from coldfuse.cli.recipe import line_of, recipe_of, require_federated
+from coldfuse.cli.recipe import line_of, recipe_of, require_federated, require_weighted
 from coldfuse.cli.units import parse_duration
 from coldfuse.core.left_out import LeftOut, left_out_lines
 from coldfuse.core.model_files import is_tokenizer_file
@@ -49,11 +50,12 @@ def init(options: InitOptions) -> None:
     recipe = recipe_of(words.method, words.param, words.variant)
     quorum = options.closing.publish_every or options.quorum
     require_federated(recipe, quorum=quorum, with_statistics=True)
+    require_weighted(recipe, options.weighting)
     statistics = StatisticsRule(kind=recipe.statistic or "none", presence=options.statistics)
     line = line_of(recipe, words)
     rules = NEW_FEDERATION | {"deadline_s": parse_duration(options.deadline)} | rules_of(options.closing)
     rules |= {"quorum": quorum}
-    gate, soak = gate_of(options.gating, None), soak_of(options.channels)
+    gate, soak, retention = gate_of(options.gating, None), soak_of(options.channels), retention_of(options.keep, None)
     store, model = open_store(options.store), resolve_model(base)
     if _was_finished(options, store):
         return
@@ -74,7 +76,8 @@ def init(options: InitOptions) -> None:
         federation = create_federation(
             store, name=options.name, base=shared, origin=base, method=line, rules=rules, screening=screening,
             statistics=statistics, gate=gate, soak=soak, trust=keys, is_auditable=options.is_auditable,
-            base_facts=facts_of(base, model),
+            base_facts=facts_of(base, model), weighting=options.weighting,
+            retention=retention,
         )  # fmt: skip
         finish(folder, store, options.store)
     how = "no release has it, so who loads one needs it, too"
@@ -108,6 +111,10 @@ def _say_created(
         typer.echo(item)
     if settings.statistics.wanted:
         typer.echo(f"statistics beside every delta: {settings.statistics}")
+    if settings.weighting:
+        typer.echo(f"weights by score: {settings.weighting}")
+    if settings.retention:
+        typer.echo(f"coldfuse gc keeps: {settings.retention}")
     if settings.gate:
         typer.echo(f"gate: {settings.gate}")
     if settings.is_auditable:

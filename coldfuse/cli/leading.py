@@ -64,10 +64,16 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
 
 def _say_of_gate(federation: Federation, options: AggregatorOptions) -> None:
     """Say once where suites and the federation's rules do not go together."""
-    gate = federation.settings.gate
-    if options.fusing.suite and (gate is None or not gate.is_on):
+    settings, has_suites = federation.settings, bool(options.fusing.suite)
+    if has_suites and not settings.asks_suites:
         typer.echo(
             f"coldfuse: this federation has no gate, so --suite is not asked: coldfuse set {options.store} --gate",
+            err=True,
+        )
+    if not has_suites and settings.weighting not in (None, "none"):
+        typer.echo(
+            f"coldfuse: this federation weighs by score ({settings.weighting}), and there is no --suite to score on: "
+            "all contributions count as ever",
             err=True,
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 from coldfuse.api.fusing import read_method
 from coldfuse.cli.options.shared import RecipeWords
 from coldfuse.core.release import MAX_METHOD_CHARS
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.engine.recipes import write_recipe
 from coldfuse.errors import FusionError, UserInputError
 from coldfuse.fusion.in_memory import InMemory
@@ -66,6 +67,16 @@ def require_federated(recipe: Recipe, *, quorum: int, with_statistics: bool = Fa
         for count, what in ((quorum, "a round of the quorum"), (quorum + 1, "a round of one more than the quorum")):
             if refusal := _refusal(recipe, count):
                 raise UserInputError(f"--quorum {quorum}: the method would refuse {what}: {refusal}")
+
+
+def require_weighted(recipe: Recipe, weighting: Weighting | None) -> None:
+    """Refuse weights by score for a method that looks at no weights."""
+    if weighting in (None, "none") or recipe.combiner.is_weighted:
+        return
+    raise UserInputError(
+        f"--weighting {weighting}: {write_recipe(recipe)[:100]} looks at no weights; take one that does, such as "
+        "--method weighted-mean, or --weighting none"
+    )
 
 
 def _why_one_could_stop_it(combiner: Combiner) -> str | None:

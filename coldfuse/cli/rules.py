@@ -13,11 +13,13 @@ from coldfuse.cli.channel_settings import soak_of, webhooks_of
 from coldfuse.cli.closing import rules_of
 from coldfuse.cli.gate import gate_of
 from coldfuse.cli.holding import hold
+from coldfuse.cli.keeping import retention_of
 from coldfuse.cli.options.channels import ChannelChange
 from coldfuse.cli.options.gate import GateWords
+from coldfuse.cli.options.keep import KeepWords
 from coldfuse.cli.options.operator import SetOptions
 from coldfuse.cli.options.shared import RecipeChange, RecipeWords
-from coldfuse.cli.recipe import line_of, recipe_of, require_federated
+from coldfuse.cli.recipe import line_of, recipe_of, require_federated, require_weighted
 from coldfuse.cli.units import parse_duration
 from coldfuse.cli.who import who
 from coldfuse.config import home_folder
@@ -41,13 +43,13 @@ def change(options: SetOptions) -> None:
     words = options.recipe
     closing = rules_of(options.closing)
     given = (
-        options.name, options.quorum, options.deadline, options.screening, options.statistics, words.method,
-        words.variant,
+        options.name, options.quorum, options.deadline, options.screening, options.statistics, options.weighting,
+        words.method, words.variant,
     )  # fmt: skip
     if all(value is None for value in given) and not (words.param or closing or _is_spoken_of(options)):
         raise typer.BadParameter(
             "say what to change: --quorum, --deadline, --close, --late, --method, --param, --variant, --screening, "
-            "--statistics, --gate, --stable-after, --webhook, --name or another of the options"
+            "--statistics, --weighting, --gate, --stable-after, --webhook, --keep-releases, --name or another option"
         )
     store = open_store(options.store)
     before, etag = read_settings(store)
@@ -63,11 +65,15 @@ def change(options: SetOptions) -> None:
         gate=gate_of(options.gating, before.gate),
         soak=soak_of(options.channels),
         webhooks=webhooks_of(options.channels, before.webhooks or ()),
+        weighting=options.weighting,
+        retention=retention_of(options.keep, before.retention),
     ).model_copy(update={"quorum": options.quorum} | closing)  # checked, with the words for people, as it is written
     quorum = wanted.quorum or before.rules.quorum
     if wanted.method is not None or wanted.quorum is not None:
         recipe = read_recipe(wanted.method or before.method)
         require_federated(recipe, quorum=quorum, with_statistics=True)
+    if wanted.method is not None or wanted.weighting is not None:
+        require_weighted(read_recipe(wanted.method or before.method), wanted.weighting or before.weighting)
     federation = open_federation(store, home=home_folder())
     if wanted.method is not None or wanted.late is not None:
         late = wanted.late or before.rules.late
@@ -83,8 +89,9 @@ def change(options: SetOptions) -> None:
 
 
 def _is_spoken_of(options: SetOptions) -> bool:
-    """Tell whether the gate, channels or webhooks are to be changed."""
-    return options.gating != GateWords() or options.channels != ChannelChange()
+    """Tell whether the gate, channels, webhooks or what is kept are to be changed."""
+    spoken = (options.gating, GateWords()), (options.channels, ChannelChange()), (options.keep, KeepWords())
+    return any(words != nothing for words, nothing in spoken)
 
 
 def _carry_out(options: SetOptions, after: FederationSettings) -> bool:

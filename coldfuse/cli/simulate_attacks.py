@@ -20,7 +20,7 @@ from coldfuse.data.reading import read_dataset
 from coldfuse.experiments.adversaries import try_attacks
 from coldfuse.experiments.adversary_parties import Cast, gather
 from coldfuse.experiments.demo import bundled_base
-from coldfuse.experiments.demo_data import TASKS
+from coldfuse.experiments.demo_data import SAMPLES
 from coldfuse.experiments.fusion_training import Training
 from coldfuse.simulation.attacks import ATTACKS
 from coldfuse.simulation.plan import parse_faults
@@ -55,7 +55,7 @@ def simulate_attacks(options: SimulateOptions) -> None:
 def _read(options: SimulateOptions) -> TextDataset:
     """Read the files, or a bundled sample if there is no file of that name."""
     data = options.real.data
-    samples = {task.name: task.train_file for task in TASKS}
+    samples = {task.name: task.train_file for task in SAMPLES}
     if len(data) == 1 and data[0] in samples and not Path(data[0]).exists():
         return read_dataset(samples[data[0]])
     return read_dataset(data, **columns_of(options.real.columns))

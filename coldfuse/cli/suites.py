@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.gate_suites import Suite, SuiteFiles, read_suite
+from coldfuse.evaluation.named_suites import SuiteFiles, read_named_suite
+from coldfuse.evaluation.suites import Suite
 from coldfuse.extras import requiring
 
 _LIBRARIES = ("torch", "transformers")
@@ -23,4 +24,4 @@ def read_suites(given: Sequence[str]) -> list[Suite]:
         names = [file.name for file in files]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UserInputError(f"--suite {twice[0]}: is given twice; give each suite a name of its own")
-        return [read_suite(file) for file in files]
+        return [read_named_suite(file) for file in files]

@@ -71,9 +71,15 @@ def facts_of(state: RoundState, opened: Opened, rules: RoundRules, *, age_s: flo
     """
     served = {admission.contributor for admission in state.admitted.values()}
     waiting = {received.contributor for received in state.waiting} - served
-    awaited = [one for one in opened.active if one.contributor not in served]
+    # Who was held has come, and can send nothing else; whether it is too long is said when the round ends.
+    come = served | {admission.contributor for admission in state.held.values()}
+    if rules.close == "all":  # who was refused has come, too
+        come |= {rejection.contributor for rejection in state.rejected.values()}
+    awaited = [one for one in opened.active if one.contributor not in come]
     # What has come and is not screened yet is waited for, too: else the last one to come would end the round before it.
     patience_s = max((_PATIENCE * (one.usual_s or 0.0) for one in awaited), default=0.0)
+    if rules.close == "all" and awaited:
+        patience_s = math.inf
     first_s = min(state.came_s.values(), default=0.0)  # a round that nobody came to has its deadline from there on
     return RoundFacts(
         admitted=len(state.admitted), age_s=age_s, carried=len(state.carried), is_refused=state.is_refused,
@@ -91,11 +97,12 @@ def grace_end_s(rules: RoundRules, opened: Opened, *, patience_s: float) -> floa
     Args:
         rules: Its rules.
         opened: How it began, with what it knows of past rounds.
-        patience_s: Age until which active contributors are waited for who have not come.
+        patience_s: Age until which those are waited for who have not come.
     """
     wanted = {
         "quorum": 0.0,
         "active": patience_s,
+        "all": patience_s,
         "grace": usual_end_s(opened.past, spread=rules.spread) or 0.0,  # of too few rounds: the operator's minimum
     }[rules.close]
     return min(max(wanted, rules.grace_s), rules.longest_grace_s)

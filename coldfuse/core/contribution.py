@@ -191,10 +191,13 @@ class Admission(Value):
     """Seconds since 1970 at which that counts; None where there is none. What is revoked since then is taken back."""
     is_named: bool | None = None
     """True where its contributor agrees to be named in the cards of releases."""
+    score_weight: float | None = None
+    """What its weight is multiplied by for what it was found to be worth, while it is fused; in a journal that is
+    `Weighed`'s to say, and None here."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "signature", "signed_at_s", "is_named")
+        return without_unset(handler(self), "signature", "signed_at_s", "is_named", "score_weight")
 
     def used_statistics(self, kind: StatisticsKind | None) -> AdmittedStatistics | None:
         """Return its statistics if they are of the kind that a method looks at: what is carried may have others."""

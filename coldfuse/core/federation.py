@@ -6,13 +6,15 @@ from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from coldfuse.core.changeable import ChangeableSettings, SettingsChange, format_duration
 from coldfuse.core.contribution import Count
 from coldfuse.core.gate_rules import GateRules
-from coldfuse.core.names import DisplayName, shown
+from coldfuse.core.names import DisplayName
+from coldfuse.core.retention import RetentionRules
 from coldfuse.core.round_rules import MAX_QUORUM, Close, Late, RoundRules
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.soak import SoakRule
-from coldfuse.core.staleness import StalenessRule
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.core.value import Digest, Name, Value, without_unset
 from coldfuse.core.webhooks import Webhooks
@@ -46,86 +48,12 @@ class Terms(Value):
     """Statistics that contributions bring beside their deltas."""
     gate: GateRules | None = None
     """Rules by which what is fused is published; None: it is published whatever it does."""
+    weighting: Weighting | None = None
+    """What contributions are scored by for their weights, beside the method's own; None: by nothing."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "gate")
-
-
-class ChangeableSettings(Value):
-    """What an operator may change of a federation; None where it is not spoken of."""
-
-    name: Name | None = None
-    """Id of the federation, derived from its name."""
-    display_name: DisplayName | None = None
-    """Name for people; it goes with the id, and is None where the id is the name."""
-    quorum: int | None = None
-    deadline_s: float | None = None
-    method: str | None = None
-    screening: ScreeningRules | None = None
-    statistics: StatisticsRule | None = None
-    close: Close | None = None
-    grace_s: float | None = None
-    max_grace_s: float | None = None
-    spread: float | None = None
-    late: Late | None = None
-    staleness: StalenessRule | None = None
-    max_staleness: int | None = None
-    gate: GateRules | None = None
-    soak: SoakRule | None = None
-    webhooks: Webhooks | None = None
-
-    @model_serializer(mode="wrap")
-    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "gate", "soak", "webhooks")
-
-    def __str__(self) -> str:
-        """Say what is spoken of."""
-        return ", ".join(f"{name} {value}" for name, value in self.in_words().items())
-
-    def in_words(self) -> dict[str, str]:
-        """Return what is spoken of as people write it, by the names of the options."""
-        words = {
-            "name": self.name and shown(self.name, self.display_name),
-            "quorum": self.quorum,
-            "deadline": None if self.deadline_s is None else format_duration(self.deadline_s),
-            "method": self.method,
-            "screening": self.screening,
-            "statistics": self.statistics,
-            "close": self.close,
-            "grace": None if self.grace_s is None else format_duration(self.grace_s),
-            "max-grace": None if self.max_grace_s is None else format_duration(self.max_grace_s),
-            "grace-spread": None if self.spread is None else f"{self.spread:g}",
-            "late": self.late,
-            "staleness": self.staleness,
-            "max-staleness": self.max_staleness,
-            "gate": self.gate,
-            "stable-after": None if self.soak is None else _soak_in_words(self.soak),
-            "webhooks": None if self.webhooks is None else ", ".join(self.webhooks) or "none",
-        }
-        return {name: str(value) for name, value in words.items() if value is not None}
-
-
-class SettingsChange(Value):
-    """One change of a federation's settings: who made it, when, and what it was."""
-
-    number: Annotated[Count, Field(ge=1)]
-    """Number of the change, from 1, without gaps."""
-    changed_at_s: float
-    """Seconds since 1970, by the clock of who made it."""
-    by: Annotated[str, Field(max_length=200)]
-    """Who made it, as they said or as their system calls them."""
-    after_release: Count
-    """Number of the release that was the latest then: clocks of two machines may not agree on an order."""
-    old: ChangeableSettings
-    """What changed, as it was before."""
-    new: ChangeableSettings
-    """The same, as it is since."""
-
-    def __str__(self) -> str:
-        """Say what changed, such as `quorum 2 → 4, deadline 15m → 2h`."""
-        old, new = self.old.in_words(), self.new.in_words()
-        return ", ".join(f"{name} {old.get(name, '-')} → {value}" for name, value in new.items())
+        return without_unset(handler(self), "gate", "weighting")
 
 
 class Adopted(Value):
@@ -179,6 +107,10 @@ class FederationSettings(Value):
     """When the channel `stable` follows; None: by hand alone."""
     webhooks: Webhooks | None = None
     """Addresses that are told what happens; None: nobody is."""
+    weighting: Weighting | None = None
+    """What contributions are scored by for their weights, beside the method's own; None: by nothing."""
+    retention: RetentionRules | None = None
+    """How much `gc` keeps where it is not told; None: everything."""
     is_auditable: bool | None = None
     """True where every member may read the contributions that went into a release, to fuse it again; decided when the
     federation is created. None: they are private, to who can read the store."""
@@ -205,8 +137,13 @@ class FederationSettings(Value):
         """What a round that is opened now is opened with."""
         return Terms(
             rules=self.rules, method=self.method, screening=self.screening, statistics=self.statistics,
-            gate=self.gate,
+            gate=self.gate, weighting=self.weighting,
         )  # fmt: skip
+
+    @property
+    def asks_suites(self) -> bool:
+        """True where models are scored on the operator's suites, by a gate or for weights."""
+        return (self.gate is not None and self.gate.is_on) or self.weighting not in (None, "none")
 
     @property
     def changeable(self) -> ChangeableSettings:
@@ -220,6 +157,8 @@ class FederationSettings(Value):
             gate=self.gate,
             soak=self.soak,
             webhooks=self.webhooks,
+            weighting=self.weighting,
+            retention=self.retention,
             **self.rules.model_dump(),
         )
 
@@ -229,10 +168,12 @@ class FederationSettings(Value):
         return self.model_copy(update=own)
 
 
-_LATER = ("root", "adopted", "channel_expires_s", "is_auditable", "gate", "soak", "webhooks")
+_LATER = ("root", "adopted", "channel_expires_s", "is_auditable", "gate", "soak", "webhooks", "weighting", "retention")
 """Fields of the settings that older versions did not have: left out where they are not set."""
 
-_AS_UNSET = {"gate": GateRules.off().model_dump(), "soak": SoakRule().model_dump(), "webhooks": ()}
+_AS_UNSET = {
+    "gate": GateRules.off().model_dump(), "soak": {}, "webhooks": (), "weighting": "none", "retention": {},
+}  # fmt: skip
 """What is the same as not to be set: whoever asks for it changes nothing."""
 
 
@@ -252,8 +193,8 @@ def change_settings(
         pydantic.ValidationError: A value cannot be.
     """
     wanted = ChangeableSettings.model_validate(wanted.model_dump(exclude_none=True))  # it may be unchecked
-    before = _AS_UNSET | settings.changeable.model_dump()
-    new = {name: value for name, value in wanted.model_dump(exclude_none=True).items() if value != before[name]}
+    before = _AS_UNSET | settings.changeable.model_dump(exclude_none=True)
+    new = {name: value for name, value in wanted.model_dump(exclude_none=True).items() if value != before.get(name)}
     if not new:
         return settings
     if "name" in new:  # the one for people goes with it
@@ -267,21 +208,3 @@ def change_settings(
     rules = {name: new.pop(name) for name in RoundRules.model_fields if name in new}
     document = settings.model_dump() | new | {"change": change, "rules": settings.rules.model_dump() | rules}
     return FederationSettings.model_validate(document)
-
-
-def _soak_in_words(rule: SoakRule) -> str:
-    if rule.seconds is not None:
-        return format_duration(rule.seconds)
-    return "off" if rule.rounds is None else str(rule.rounds)
-
-
-def format_duration(duration_s: float) -> str:
-    """Return a duration as people write it, in the largest unit that keeps it whole.
-
-    >>> format_duration(900.0), format_duration(5400.0), format_duration(7200.0), format_duration(0.5)
-    ('15m', '90m', '2h', '0.5s')
-    """
-    for letter, unit_s in (("d", 86400), ("h", 3600), ("m", 60)):
-        if duration_s >= unit_s and duration_s % unit_s == 0:
-            return f"{duration_s / unit_s:.0f}{letter}"
-    return f"{duration_s:g}s"

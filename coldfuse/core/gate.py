@@ -7,7 +7,8 @@ all counts as much as all suites). So at most a share alpha of the rounds in whi
 What members say is a claim. Nobody decides alone: a loss has to be there without any `to_stop` − 1 members, whoever
 these are, and then it is no work of theirs; that also keeps alpha, for the rest are honest. Of many members nobody
 counts much more than the median, and who contradicts itself does not count. What one member alone makes or hides is
-called disputed, which is as good as not enough data.
+called disputed, which is as good as not enough data. Where there are fewer than `to_stop` members, as with one, none of
+them can be seconded: what they find then names what is published in any case, and warns (`GateRules.on_one`).
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ def _on_losses(hearing: Hearing, losses: Sequence[Answer]) -> GateDecision:
     if not sure:
         who = ", ".join(sorted(doubted)[:3])
         need = f"{rules.to_stop} members, or the operator's own suites, must see it"
-        return _otherwise(rules.on_unsure, "disputed", f"only {who} sees a loss on {losses[0]}; {need}", hearing)
+        warns = rules.on_one == "warn" and len(hearing.members) < rules.to_stop
+        then = "; the channel stable begins to wait anew" if warns else ""
+        return _otherwise(rules.on_unsure, "disputed", f"only {who} sees a loss on {losses[0]}; {need}{then}", hearing)
     suites = [each.question.suite for each in (*sure, *losses) if each.question.suite is not None]
     said = "; ".join(map(str, sure[:3])) + (f"; and {len(sure) - 3} more" if len(sure) > 3 else "")
     decision = _decision(
@@ -123,6 +126,8 @@ def _unless_unsure(hearing: Hearing, decision: GateDecision) -> GateDecision:
     wanted = rules.margin + rules.resolution
     if visible is not None and visible <= wanted:
         return decision
+    if (heard := _by_one_word(hearing, decision)) is not None:
+        return heard
     if visible is None and len(hearing.members) == hearing.num_evaluators < rules.to_stop:
         why = f"{plural(len(hearing.members), 'member')} answered, and {rules.to_stop} must see a loss (to-stop)"
     elif visible is None:
@@ -131,6 +136,27 @@ def _unless_unsure(hearing: Hearing, decision: GateDecision) -> GateDecision:
         why = f"a loss below {points(visible)} would not be seen"
     have = f"not enough data: {_change(hearing)}; {why}, one of {points(wanted)} should be"
     return _otherwise(rules.on_unsure, "unsure", have, hearing)
+
+
+def _by_one_word(hearing: Hearing, decision: GateDecision) -> GateDecision | None:
+    """Return the decision by all counts, where members are too few to stop anything and it is published in any case.
+
+    What they say changes what it is called, not whether it is out: so none of them stops or hides anything.
+    """
+    rules = hearing.rules
+    if rules.on_one != "warn" or rules.on_unsure != "publish" or not 0 < len(hearing.members) < rules.to_stop:
+        return None
+    visible = hearing.visible(num_doubted=0)
+    if visible is None or visible > rules.margin + rules.resolution:
+        return None
+    if decision.finding == "not-better":
+        counts = hearing.overall()
+        p = p_worse(counts.turned(), rules, margin=0.0, level=rules.alpha)
+        if p > rules.alpha:  # that it is no better would stop it
+            return None
+        decision = _decision(hearing, "better", f"better over all: {counts}, p {p:.2g}")
+    whose = f"; {' and '.join(hearing.members)} alone can tell, whom nobody seconds"
+    return decision.model_copy(update={"reason": f"{decision.reason}{whose}"[:2000], "visible": visible})
 
 
 def _otherwise(what: Instead, finding: Finding, reason: str, hearing: Hearing) -> GateDecision:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from coldfuse.core.federation import format_duration
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.words import plural
+
+_NAMED = 5
+"""Number of evaluators that a sentence names."""
 
 
 def may_ask(rules: GateRules, asked: Iterable[int], *, round_number: int) -> tuple[bool, str]:
@@ -31,6 +34,72 @@ def may_ask(rules: GateRules, asked: Iterable[int], *, round_number: int) -> tup
     times = "once" if count == 1 else plural(count, "time")
     said = f"asked {times} of {rules.max_asks} times in {plural(rules.per_rounds, 'round')}"
     return count < rules.max_asks, said
+
+
+def missed_after(
+    before: Mapping[str, int],
+    *,
+    asked: Collection[str],
+    answered: Collection[str],
+    came_late: Collection[str],
+    rules: GateRules,
+) -> dict[str, int]:
+    """Return how many rounds in a row each evaluator has left unanswered, after one more; those alone who have.
+
+    Whoever was not waited for and has answered too late is there again: it is waited for once more.
+
+    >>> rules, before = GateRules(max_missed=3), {"eva": 2, "ivo": 3, "uma": 3}
+    >>> missed_after(before, asked=["ada", "eva", "ivo", "uma"], answered=["ada"], came_late=["ivo"], rules=rules)
+    {'eva': 3, 'ivo': 2, 'uma': 4}
+
+    Args:
+        before: The same, as it was when they were asked.
+        asked: Who was asked.
+        answered: Who has answered in time.
+        came_late: Who has answered since.
+        rules: The federation's rules.
+    """
+    absent, found = not_awaited(rules, before), dict[str, int]()
+    for name in sorted(set(asked) - set(answered)):
+        is_back = name in absent and name in came_late
+        found[name] = (rules.max_missed or 1) - 1 if is_back else before.get(name, 0) + 1
+    return {name: count for name, count in found.items() if count}
+
+
+def not_awaited(rules: GateRules, missed: Mapping[str, int]) -> frozenset[str]:
+    """Return who is not waited for: who has answered none of the last `max_missed` rounds.
+
+    After twice, four times, eight times as many, a round waits for them once more: so nobody is forgotten for good.
+
+    >>> rules = GateRules(max_missed=3)
+    >>> [count for count in range(14) if "eva" not in not_awaited(rules, {"eva": count})]
+    [0, 1, 2, 6, 12]
+
+    Args:
+        rules: The federation's rules.
+        missed: Number of rounds in a row that each has left unanswered.
+    """
+    most = rules.max_missed
+    if most is None:
+        return frozenset()
+    return frozenset(name for name, count in missed.items() if count >= most and not _is_tried_again(count, most))
+
+
+def _is_tried_again(count: int, most: int) -> bool:
+    times, rest = divmod(count, most)
+    return rest == 0 and times > 1 and times & (times - 1) == 0
+
+
+def describe_absent(rules: GateRules, missed: Mapping[str, int]) -> str:
+    """Say who is not waited for, and why; "" if all are.
+
+    >>> describe_absent(GateRules(max_missed=3), {"eva": 4, "ivo": 1})
+    'not waited for: eva (4 rounds without an answer)'
+    """
+    absent = sorted(not_awaited(rules, missed))
+    named = ", ".join(f"{name} ({plural(missed[name], 'round')} without an answer)" for name in absent[:_NAMED])
+    more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+    return f"not waited for: {named}{more}" if absent else ""
 
 
 def still_waits(rules: GateRules, *, answered: int, enrolled: int, age_s: float) -> tuple[bool, str]:

@@ -151,10 +151,16 @@ class Hearing:
         """Return the counts of one member over all its suites."""
         return pool(voice for voice in self.voices if voice.counts.evaluator == member)
 
-    def visible(self) -> float | None:
-        """Return the smallest loss over all suites, or over the operator's, that could have stopped the candidate."""
+    def visible(self, *, num_doubted: int | None = None) -> float | None:
+        """Return the smallest loss over all suites, or over the operator's, that could have stopped the candidate.
+
+        Args:
+            num_doubted: Number of members, those with most examples, without whom it has to be; None: all but the last
+                that it takes to stop a candidate.
+        """
         sizes = {member: self.said_by(member).num_examples for member in self.members}
-        largest = sorted(self.members, key=lambda each: (-sizes[each], each))[: self.rules.to_stop - 1]
+        most = self.rules.to_stop - 1 if num_doubted is None else num_doubted
+        largest = sorted(self.members, key=lambda each: (-sizes[each], each))[:most]
         found = [
             visible_loss(
                 pool(question.voices, without=largest), self.rules, margin=self.rules.margin, level=question.level

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from coldfuse.core.value import Name, Sentence, Value
+from coldfuse.core.value import Name, Sentence, Value, without_unset
 
 MAX_EXAMPLES = 10**7
 """Largest number of examples of a suite."""
@@ -33,7 +34,7 @@ _LEAST_WEIGHT = 0.001
 _SAID = {
     "resolution": "resolution", "on_unsure": "unsure", "on_silence": "silence", "min_evaluators": "evaluators",
     "to_stop": "to-stop", "wait_s": "wait in seconds", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
-    "max_suites": "suites",
+    "max_suites": "suites", "on_one": "on-one", "max_missed": "max-missed",
 }  # fmt: skip
 """How people call the numbers that are said where they are not the usual ones."""
 
@@ -93,6 +94,16 @@ class GateRules(Value):
     """Suites that do not count 1: a share of alpha, and of the examples over all suites. One of weight 0 is not looked
     at."""
 
+    on_one: Literal["ignore", "warn"] | None = None
+    """What the word of members does who are too few for `to_stop`, as one alone always is. `warn`: it counts as far as
+    it stops and hides nothing, see `decide`. None, as in rules of before: `ignore`."""
+    max_missed: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Number of rounds in a row that an evaluator leaves unanswered, after which it is not waited for; None: always."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "on_one", "max_missed")
+
     @field_validator("weights")
     @classmethod
     def _each_once(cls, weights: tuple[SuiteWeight, ...]) -> tuple[SuiteWeight, ...]:
@@ -151,6 +162,15 @@ class SuiteCounts(Value):
     def difference(self) -> float:
         """Change of the score, as a share of the examples: above 0 where the candidate is better."""
         return (self.only_after - self.only_before) / self.num_examples
+
+
+def mean_change(counts: Sequence[SuiteCounts]) -> float:
+    """Return the mean change of the score, over suites; 0 without any.
+
+    >>> mean_change([SuiteCounts(suite="a", num_examples=100, only_before=3, only_after=1)])
+    -0.02
+    """
+    return sum(one.difference for one in counts) / len(counts) if counts else 0.0
 
 
 class GateDecision(Value):

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, SuiteCounts
+from coldfuse.core.gate_asking import not_awaited
+from coldfuse.core.gate_rules import MAX_EVALUATORS, GateDecision, GateRules, SuiteCounts
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.timed import Timed
-from coldfuse.core.value import Digest, Name, Value
+from coldfuse.core.value import Digest, Name, Sentence, Value, without_unset
 
 MAX_COUNTS = 8192
 """Number of suites, of the operator's and of all evaluators', that a decision is made by at most: an entry with as many
@@ -41,6 +43,17 @@ class Asked(Timed):
     """Names of the members that are asked."""
     contributions: tuple[Digest, ...] = ()
     """Digests of the manifests of what it was fused of, where others were left out to find who harms."""
+    missed: dict[Name, Annotated[int, Field(ge=1)]] | None = None
+    """Number of rounds in a row that an evaluator had left unanswered by then, of those who had; None where the rules
+    ask for nothing of that, or all had answered."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "missed")
+
+    def awaited(self, rules: GateRules) -> frozenset[str]:
+        """Return who is waited for."""
+        return frozenset(self.evaluators) - not_awaited(rules, self.missed or {})
 
 
 class Tried(Value):
@@ -53,6 +66,24 @@ class Tried(Value):
     manifest: Digest | None = None
     """Digest of its release manifest, where evaluators were asked about it; None: only the operator's suites were."""
     words: Words = ()
+    for_weights: Literal[True] | None = None
+    """True where it was fused to find what the contributions are worth (`Weighed`), before the candidate; else None."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "for_weights")
+
+
+class Weighed(Value):
+    """What the weights of a round's contributions are multiplied by, whatever of them is fused from here on."""
+
+    event: Literal["weighed"] = "weighed"
+    weighting: Weighting
+    """What they were scored by."""
+    factors: dict[Digest, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Factor of each, by the digest of its manifest; empty where no scores could be had: all count as ever."""
+    reason: Sentence
+    """How that was found, or why not, for people."""
 
 
 class Evaluated(Value):
@@ -82,6 +113,10 @@ class Gating:
     """The same of models that evaluators were asked about to find who harms, with all counts."""
     evaluations: tuple[Evaluated, ...] = ()
     """Every decision, in order."""
+    scored: Mapping[frozenset[str], tuple[SuiteCounts, ...]] = field(default_factory=dict)
+    """The operator's counts of the models that were fused to weigh contributions by, by what these were fused of."""
+    weighed: Weighed | None = None
+    """What the contributions' weights are multiplied by; None where nobody has said so (yet)."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -89,9 +124,24 @@ class Gating:
         decided = [one.words for one in self.evaluations] + [one.words for one in self.heard.values()]
         return tuple(dict.fromkeys(word for words in decided for word in words))
 
+    @property
+    def answered(self) -> frozenset[str]:
+        """Names of the members by whose counts anything was decided."""
+        decided = [one.counts for one in self.evaluations] + [one.counts for one in self.heard.values()]
+        return frozenset(one.evaluator for counts in decided for one in counts if one.evaluator is not None)
+
     def of(self, manifest: str) -> Evaluated | None:
         """Return the decision on a candidate; None while there is none."""
         return next((one for one in reversed(self.evaluations) if one.manifest == manifest), None)
+
+    def warning(self, rules: GateRules | None) -> Evaluated | None:
+        """Return the decision by which was published what a member warns of whom nobody could second, if there is."""
+        last = self.evaluations[-1] if self.evaluations else None
+        if last is None or rules is None or rules.on_one != "warn":
+            return None
+        if len({one.evaluator for one in last.counts if one.evaluator is not None}) >= rules.to_stop:
+            return None  # others were there, and have not seconded it
+        return last if last.decision.publish and last.decision.finding == "disputed" else None
 
     def has_failed(self, manifest: str) -> bool:
         """Tell whether the gate has refused a candidate."""
@@ -103,6 +153,10 @@ class Gating:
         match event:
             case Asked():
                 return replace(self, asked=event, num_asked=self.num_asked + 1)
+            case Weighed() if self.weighed is None:
+                return replace(self, weighed=event)
+            case Tried() if event.for_weights:
+                return replace(self, scored={frozenset(event.contributions): event.counts, **self.scored})
             case Tried() if event.manifest is not None:
                 return replace(self, heard={frozenset(event.contributions): event, **self.heard})
             case Tried():

@@ -46,11 +46,13 @@ class FusedContribution(Value):
     """Kind of the statistics that it brought and the round used; None where it brought none, or none were used."""
     is_named: bool | None = None
     """True where its contributor has agreed to be named in the release's card; None where nobody has said so."""
+    score_weight: Annotated[float, Field(gt=0)] | None = None
+    """What its weight was multiplied by for what it was found to be worth; None where nobody has asked for that."""
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write what has no statistics as it was always written: a release is named by its bytes."""
-        return without_unset(handler(self), "statistics", "is_named")
+        return without_unset(handler(self), "statistics", "is_named", "score_weight")
 
 
 class _Checked(Value):

@@ -14,7 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_se
 
 from coldfuse.core.contribution import Admission, Count, Rejection
 from coldfuse.core.damage import Damage, Damaged
-from coldfuse.core.gating import Asked, Evaluated, Gating, Tried
+from coldfuse.core.gating import Asked, Evaluated, Gating, Tried, Weighed
 from coldfuse.core.names import DisplayName
 from coldfuse.core.opening import Opened
 from coldfuse.core.signature import Signature
@@ -105,7 +105,19 @@ class Abandoned(Value):
 
 
 LeaderEvent = (
-    Opened | Admitted | Held | Rejected | Damaged | Closed | Fused | Asked | Tried | Evaluated | Published | Abandoned
+    Opened
+    | Admitted
+    | Held
+    | Rejected
+    | Damaged
+    | Closed
+    | Fused
+    | Asked
+    | Tried
+    | Weighed
+    | Evaluated
+    | Published
+    | Abandoned
 )
 Event = Received | LeaderEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
@@ -143,6 +155,17 @@ class RoundState:
         """True while a contribution that arrives can still be fused."""
         opens = self.opened is not None and self.opened.retraction is None
         return opens and self.closed is None and not self.is_over
+
+    @property
+    def to_fuse(self) -> dict[str, Admission]:
+        """What is fused once the round is closed, each with what its weight is multiplied by, by digest."""
+        closed = self.closed.contributions if self.closed else ()
+        return {digest: self.weighed(digest) for digest in closed if digest in self.admitted}
+
+    def weighed(self, contribution: str) -> Admission:
+        """Return one of the admitted contributions with what its weight is multiplied by, if the round says so."""
+        factors = self.gating.weighed.factors if self.gating.weighed else {}
+        return self.admitted[contribution].model_copy(update={"score_weight": factors.get(contribution)})
 
     @property
     def is_over(self) -> bool:

@@ -12,8 +12,9 @@ from coldfuse.core.value import Value
 MAX_QUORUM = (1 << 31) - 1
 """The largest quorum: more than there are people to contribute, and what the wire can carry."""
 
-Close = Literal["quorum", "active", "grace"]
-"""When a round with a quorum closes: at once, when everybody active has come, or when all have usually come."""
+Close = Literal["quorum", "active", "grace", "all"]
+"""When a round with a quorum closes: at once, when everybody active has come, when all have usually come, or when
+everybody enrolled has come."""
 
 Late = Literal["drop", "next", "rebase"]
 """What becomes of a contribution whose base is the latest release no more."""
@@ -29,7 +30,8 @@ class RoundRules(Value):
     close: Close = "quorum"
     """When a round with a quorum closes. `quorum`: at once. `active`: when everybody who contributed to one of the last
     three rounds has come; nobody is waited for beyond one and a half times what it usually takes. `grace`: at the age
-    by which all have usually come, which follows from past rounds."""
+    by which all have usually come, which follows from past rounds. `all`: when everybody who is enrolled to contribute
+    has come; who does not come is waited for until `max_grace_s`. Without a list of members that is `active`."""
     grace_s: Annotated[float, Field(ge=0)] = 0.0
     """Seconds that every round stays open at least: what the slowest honest node needs. Nobody can make rounds faster,
     under however many names. Never more than `max_grace_s` or the deadline."""

@@ -1,79 +1,31 @@
 """Weights by score: what a contribution counts by what it was found to be worth, within bounds.
 
-FedCE (arXiv 2303.16520) scores a contribution i twice: by how much its delta differs from what the others agree on,
-1 − cos(δ_i, Σ_{j≠i} w_j δ_j), averaged over rounds, and by how bad the model is without it, its error on validation
-data. Both are scaled to sum to 1 and then added or multiplied. It needs everybody in every round, and a delta that
-differs because it is harmful scores high in the first part: so weights are bounded, and the gate looks before either.
+A score is how much better the base is with a contribution alone, or how much worse all are without it: the part of
+FedCE (arXiv 2303.16520) that looks at validation data. A score of few examples is mostly chance, so weights are
+bounded, and nobody is left out by one: that is for the gate, which says why. FedCE's other part, how much a delta
+differs from the others', is not here: it needs everybody in every round, and what differs because it is harmful scores
+high by it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+from coldfuse.core.gate_rules import SuiteCounts, mean_change, points
+from coldfuse.core.words import plural
 from coldfuse.errors import FusionError
+
+Weighting = Literal["none", "validation", "leave-one-out"]
+"""What contributions are scored by, beside what the fusion method weighs by. `validation`: the score of the base with
+each alone. `leave-one-out`: what all of them lose without it."""
+
+MAX_SCORED = 128
+"""Number of contributions up to which each is scored: that many models are fused and scored for it."""
 
 MAX_RATIO = 3.0
 """How many times the usual weight, or what part of it, a weight by score may be."""
-
-
-def cosines_to_others(gram: Sequence[Sequence[float]], weights: Sequence[float]) -> tuple[float, ...]:
-    """Return the cosine of each delta and the weighted sum of the others, from their inner products alone.
-
-    >>> [round(cosine, 3) for cosine in cosines_to_others([[1, 1, 0], [1, 1, 0], [0, 0, 4]], [1, 1, 1])]
-    [0.447, 0.447, 0.0]
-
-    Args:
-        gram: Inner products of the deltas, of shape (contributions, contributions).
-        weights: What each of them counts.
-
-    Returns:
-        One for each, from −1 to 1; 0 where a delta, or the sum of the others, is 0.
-
-    Raises:
-        FusionError: A number is not finite, or the shapes do not fit.
-    """
-    num = len(weights)
-    if len(gram) != num or any(len(row) != num for row in gram):
-        raise FusionError(f"inner products of {len(gram)} deltas and {num} weights, expected as many of both")
-    if not all(math.isfinite(number) for row in (*gram, weights) for number in row):
-        raise FusionError("inner products or weights are not finite; were the deltas screened?")
-    found = []
-    for i in range(num):
-        others = [j for j in range(num) if j != i]
-        inner = math.fsum(weights[j] * gram[i][j] for j in others)
-        length2 = math.fsum(weights[j] * weights[k] * gram[j][k] for j in others for k in others)
-        scale = math.sqrt(max(gram[i][i], 0.0)) * math.sqrt(max(length2, 0.0))
-        found.append(max(-1.0, min(1.0, inner / scale)) if scale > 0 else 0.0)
-    return tuple(found)
-
-
-def fedce(
-    cosines: Mapping[str, float], without: Mapping[str, float], *, mode: Literal["plus", "times"] = "plus"
-) -> dict[str, float]:
-    """Return FedCE's score of each contribution; they sum to 1.
-
-    >>> fedce({"a": 0.5, "b": 0.5}, {"a": 0.6, "b": 0.8})
-    {'a': 0.5833333333333334, 'b': 0.41666666666666663}
-
-    Args:
-        cosines: Mean over the rounds so far of each delta's cosine to the others, see `cosines_to_others`.
-        without: Score, from 0 to 1, of the model without each contribution, on validation data.
-        mode: How both parts are put together.
-
-    Raises:
-        FusionError: They are not of the same contributions, or a number is out of bounds.
-    """
-    if cosines.keys() != without.keys() or not cosines:
-        raise FusionError("cosines and scores are not of the same contributions; FedCE needs both of each")
-    if not all(-1 <= cosine <= 1 for cosine in cosines.values()) or not all(0 <= s <= 1 for s in without.values()):
-        raise FusionError("expected cosines from -1 to 1 and scores from 0 to 1")  # NaN is neither
-    names = sorted(cosines)
-    odd = _normalised([max(0.0, 1.0 - cosines[name]) for name in names])
-    needed = _normalised([1.0 - without[name] for name in names])
-    both = [a + b if mode == "plus" else a * b for a, b in zip(odd, needed, strict=True)]
-    return dict(zip(names, _normalised(both), strict=True))
 
 
 def weights_by_score(scores: Mapping[str, float], *, max_ratio: float = MAX_RATIO) -> dict[str, float]:
@@ -101,6 +53,49 @@ def weights_by_score(scores: Mapping[str, float], *, max_ratio: float = MAX_RATI
     return {name: min(max_ratio, max(least, score / largest / mean)) for name, score in scores.items()}
 
 
-def _normalised(values: Sequence[float]) -> list[float]:
-    total = math.fsum(values)
-    return [value / total if total > 0 else 1.0 / len(values) for value in values]
+def models_to_score(weighting: Weighting, contributions: Collection[str]) -> list[frozenset[str]]:
+    """Return the sets of contributions whose models have to be scored to weigh them, in an order of their own.
+
+    >>> [sorted(each) for each in models_to_score("leave-one-out", ["a", "b", "c"])]
+    [['a', 'b', 'c'], ['b', 'c'], ['a', 'c'], ['a', 'b']]
+    """
+    names = sorted(contributions)
+    if weighting == "validation":
+        return [frozenset({name}) for name in names]
+    return [frozenset(names), *(frozenset(names) - {name} for name in names)] if weighting == "leave-one-out" else []
+
+
+def weigh(
+    weighting: Weighting, contributions: Collection[str], scored: Mapping[frozenset[str], Sequence[SuiteCounts]]
+) -> tuple[dict[str, float], str]:
+    """Return what each contribution's weight is multiplied by, and how that was found, for people.
+
+    Args:
+        weighting: What they are scored by.
+        contributions: Digests of all of them.
+        scored: Counts of the models of `models_to_score`, beside the base.
+
+    Returns:
+        A factor for each, or none where no suite has scored a model: then all count as ever.
+    """
+    wanted = models_to_score(weighting, contributions)
+    if not wanted or not all(scored.get(each) for each in wanted):
+        return {}, "no suite has scored them: all count as ever"
+    worth = {each: mean_change(scored[each]) for each in wanted}
+    everybody = frozenset(contributions)
+    if weighting == "validation":
+        scores, what = {name: worth[frozenset({name})] for name in everybody}, "than its base is the model of each"
+    else:
+        scores = {name: worth[everybody] - worth[everybody - {name}] for name in everybody}
+        what = "with each is the model of all"
+    num_above = sum(score > 0 for score in scores.values())
+    found = f"{plural(len(scores), 'contribution')} scored on {plural(len(scored[wanted[0]]), 'suite')}"
+    if not num_above:
+        return dict.fromkeys(sorted(scores), 1.0), f"{found}: none makes it better, so a score says nothing"
+    factors = weights_by_score(scores)
+    least, most = min(scores.values()), max(scores.values())
+    return (
+        {name: factors[name] for name in sorted(factors)},
+        f"{found} ({weighting}): better {what} by {points(least)} to {points(most)}; "
+        f"weights ×{min(factors.values()):.3g} to ×{max(factors.values()):.3g}",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -48,9 +48,17 @@ class Alarm:
     """Seconds since 1970."""
 
 
-def alarm_of(rollback: Rollback | None) -> Alarm | None:
-    """Return a step back as an alarm."""
-    return None if rollback is None else Alarm(newest=rollback.newest, at_s=rollback.at_s)
+def alarm_of(rollback: Rollback | None, disputed: Iterable[Out] = ()) -> Alarm | None:
+    """Return the last alarm: a step back, or a release in which an evaluator has seen a loss whom nobody could second.
+
+    >>> alarm_of(None, [Out(number=3, made_at_s=30.0), Out(number=2, made_at_s=20.0)])
+    Alarm(newest=3, at_s=30.0)
+    """
+    alarms = [] if rollback is None else [(rollback.newest, rollback.at_s)]
+    alarms += [(one.number, one.made_at_s) for one in disputed]
+    if not alarms:
+        return None
+    return Alarm(newest=max(number for number, _ in alarms), at_s=max(at_s for _, at_s in alarms))
 
 
 def soaked(line: Sequence[Out], rule: SoakRule, *, now_s: float, alarm: Alarm | None = None) -> int | None:

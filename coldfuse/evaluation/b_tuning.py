@@ -1,12 +1,7 @@
-"""Tuning one base by what several say: the ensemble teacher of B-tuning (You et al., arXiv 2110.10545, section 5).
+"""The ensemble teacher of B-Tuning (arXiv 2110.10545, section 5) for a training of the user's own.
 
-    y'(x) = Σ_t π_t m_t F_t(x)        π = softmax(LogME_t / T) over the teachers
-    loss  = task's loss + λ · mean (m F(x) − y'(x))²
-
-F_t(x) are a teacher's features of a text, and m_t the weights that LogME finds for them, so that teachers of any width
-say numbers of the same K classes. What is tuned says its own by m, which stays as LogME finds it before training. The
-paper takes T = 0.1 and λ = 100. `teach` gives y', m and π; the training is the user's own, such as a Trainer that
-`coldfuse.attach` lets take part in a federation:
+A node learns from teachers by `coldfuse contribute --teacher`, see `coldfuse.training.objectives.b_tuning` for the
+equations. `teach` gives the same numbers to a Trainer that `coldfuse.attach` lets take part in a federation:
 
     teaching = teach(Path("base"), {"minilm": Path("minilm"), "release": Path("release")}, data)
 
@@ -18,47 +13,26 @@ paper takes T = 0.1 and λ = 100. `teach` gives y', m and π; the training is th
             features = (outputs.hidden_states[-1] * mask).sum(1) / mask.sum(1)
             loss = outputs.loss + 100 * mse_loss(teaching.say(features), targets)
             return (loss, outputs) if return_outputs else loss
-
-Shape letters: N examples, H features, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.representations import RunSettings
-from coldfuse.evaluation.transferability import logme, logme_weights
-from coldfuse.training.compute import compute_threads, to_device
-from coldfuse.training.encoding import encode_all, tokenize
-from coldfuse.training.intake import find_intake
-from coldfuse.training.loading import load_body, load_tokenizer
+from coldfuse.training.compute import compute_threads
+from coldfuse.training.frozen import Passing
+from coldfuse.training.learnt import targets_of
+from coldfuse.training.objectives.b_tuning import Teaching, ensemble
+
+__all__ = ["Teaching", "teach"]
 
 _AS_USUAL = RunSettings()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Teaching:
-    """What several bases say of examples, for one that is tuned on them."""
-
-    targets: Tensor
-    """What the teachers say together, y', shape (N, K), float32."""
-    weights: Tensor
-    """Weights m of what is tuned, shape (K, H), float32; they do not train."""
-    shares: Mapping[str, float]
-    """Share π of each teacher, by name; they sum to 1."""
-
-    def say(self, features_NH: Tensor) -> Tensor:
-        """Return what features of the base that is tuned say, shape (N, K)."""
-        return features_NH @ self.weights.to(features_NH).T
 
 
 def teach(
@@ -85,24 +59,9 @@ def teach(
         raise UserInputError(f"{len(teachers)} teachers, temperature {temperature}: expected one or more, and above 0")
     if missing := data.num_classes - len(set(data.labels)):
         raise UserInputError(f"{missing} of {data.num_classes} classes have no example; leave them out of label_names")
+    passing = Passing(max_length=settings.max_length, device=settings.device, threads=settings.threads)
     with compute_threads(settings.threads):
-        features = {name: _features(folder, data, settings) for name, folder in teachers.items()}
-        own_NH = _features(base, data, settings)
-    evidence = np.array([logme(each, data.labels) for each in features.values()])
-    share = np.exp((evidence - evidence.max()) / temperature)
-    share /= share.sum()
-    said = [each @ logme_weights(each, data.labels).T for each in features.values()]
-    targets_NK = np.tensordot(share, np.stack(said), axes=1)
-    return Teaching(
-        targets=torch.from_numpy(targets_NK).float(),
-        weights=torch.from_numpy(logme_weights(own_NH, data.labels)).float(),
-        shares=dict(zip(features, share.tolist(), strict=True)),
-    )
-
-
-def _features(folder: Path, data: TextDataset, settings: RunSettings) -> NDArray[np.float64]:
-    body = to_device(load_body(folder), settings.device)
-    tokenizer = load_tokenizer(folder)
-    texts = tokenize(tokenizer, data, find_intake(body, tokenizer, max_length=settings.max_length))
-    found: NDArray[np.float64] = encode_all(body, texts).cpu().double().numpy()
-    return found
+        return ensemble(
+            {name: lambda folder=folder: passing.through(folder, data) for name, folder in teachers.items()},
+            targets_of(data.labels), passing.through(base, data), rows=np.arange(len(data)), temperature=temperature,
+        )  # fmt: skip

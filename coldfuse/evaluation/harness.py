@@ -17,8 +17,7 @@ from typing import Any
 
 from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.errors import MissingExtraError, UserInputError
-from coldfuse.evaluation.outcomes import Measured
-from coldfuse.training.compute import reproducible
+from coldfuse.evaluation.measured import Measured
 
 PREFIX = "lm-eval:"
 """What stands before a task of the harness."""
@@ -77,6 +76,8 @@ def run_harness(folder: Path, task: HarnessTask, *, threads: int, device: str, m
     import lm_eval
     import torch
     from lm_eval.tasks import TaskManager
+
+    from coldfuse.training.compute import reproducible  # torch comes with the first task that is scored
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

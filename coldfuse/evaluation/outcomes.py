@@ -17,35 +17,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
+from coldfuse.evaluation.measured import Measured, Outcomes
+from coldfuse.evaluation.suites import Suite
 from coldfuse.training.classifying import logits_of
+from coldfuse.training.compute import compute_threads
 from coldfuse.training.scoring import take_features, total_loss
+from coldfuse.training.settings import TrainingSettings
+from coldfuse.training.tasks import find_task
 from coldfuse.training.tasks.rows import NO_LABEL
 from coldfuse.training.tasks.scoring import affordable_tokens, run_over
 from coldfuse.training.tasks.task import Feature, Task, TaskModel
 
 _PERPLEXITY = "perplexity"
 _MOST_NATS = 700.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A score, and what it is made of."""
-
-    value: float
-    """Value of the task's metric."""
-    outcomes: tuple[float, ...] | None
-    """Score of each example, higher is better; None where the task gives none."""
-    notes: tuple[str, ...] = ()
-    """What should be known of it."""
-    metric: str | None = None
-    """What is measured, where the task does not say it."""
-    higher_is_better: bool | None = None
-    """Whether a higher value is a better one, where the task does not say it."""
 
 
 def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Feature] | None = None) -> Measured:
@@ -72,16 +65,56 @@ def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Fea
     return Measured(value=value, outcomes=outcomes)
 
 
-def outcomes_of(task: Task, loaded: TaskModel, examples: Any) -> tuple[float, ...] | None:
-    """Return the score of each example alone, higher is better, without the metric; None where the task gives none.
+def load_probe(task: Task, folder: Path, train: Any, settings: TrainingSettings) -> TaskModel:
+    """Load a model with a head for a task that has been fitted to what its frozen body makes of training examples.
+
+    Args:
+        task: The task.
+        folder: The model's folder.
+        train: Examples that the head is fitted on; a task without a head of its own has none to fit.
+        settings: How many tokens are read, and where.
 
     Raises:
-        UserInputError: The model fails on the examples.
+        UserInputError: The folder holds no model for the task.
     """
+    loaded = task.load(folder, train, settings)
+    if task.has_private_head:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # a head of another kind than a linear layer begins at random
+            task.start_head(loaded, task.encode(loaded, train))
+    return loaded
+
+
+def score_folder(folder: Path, suites: Sequence[Suite], *, threads: int | None = None) -> list[Outcomes]:
+    """Return how well a model does on each test example of suites that have one test set each: what a gate compares.
+
+    Nothing is random: the same model, suite and number of threads give the same outcomes.
+
+    Args:
+        folder: The model's folder.
+        suites: The suites.
+        threads: Processor threads; None: torch's own choice.
+
+    Raises:
+        UserInputError: The folder holds no model for a suite's task, or a broken one.
+    """
+    with compute_threads(threads), torch.no_grad():
+        return [_outcomes(folder, suite) for suite in suites]
+
+
+def _outcomes(folder: Path, suite: Suite) -> Outcomes:
+    task, test = find_task(suite.task), suite.test
+    loaded = load_probe(task, folder, test if suite.train is None else suite.train, TrainingSettings(dropout=0.0))
+    loaded.model.eval()
     if task.metric == _PERPLEXITY:
-        return _documents(task, loaded, examples).outcomes
-    by_example = _BY_EXAMPLE.get(task.name)
-    return None if by_example is None else tuple(by_example(task, loaded, examples, task.encode(loaded, examples)))
+        found = _documents(task, loaded, test).outcomes
+    else:
+        by_example = _BY_EXAMPLE.get(task.name)
+        found = None if by_example is None else tuple(by_example(task, loaded, test, task.encode(loaded, test)))
+    if found is None:
+        raise UserInputError(f"suite {suite.name}: {task.name} says of no single example how well a model does on it")
+    outcomes = np.array(found, np.float64)
+    return np.where(np.isnan(outcomes), -np.inf, outcomes)
 
 
 def _documents(task: Task, loaded: TaskModel, examples: Any) -> Measured:

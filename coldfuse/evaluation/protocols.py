@@ -20,23 +20,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from coldfuse.core.serialization import canonical_json, sha256
 from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.harness import run_harness
-from coldfuse.evaluation.outcomes import Measured, measure
+from coldfuse.evaluation.measured import Measured
+from coldfuse.evaluation.outcomes import load_probe, measure
 from coldfuse.evaluation.settings import Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.classifying import EncodedTexts, squared_error
 from coldfuse.training.compute import compute_threads, pick_device
-from coldfuse.training.encoding import encode_all, tokenize
+from coldfuse.training.feature_cache import FeatureCache
 from coldfuse.training.fine_tuning import training_run
+from coldfuse.training.frozen import Passing
 from coldfuse.training.head import LinearHead, Loss, entropy
-from coldfuse.training.intake import find_intake
 from coldfuse.training.job import TrainingJob, TrainingSettings
-from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import find_task
@@ -179,10 +177,7 @@ def _probe(model: Model, suite: Suite, task: Task, chosen: Sequence[int], scorin
         if task.name in _HEADS:
             return _probe_of_texts(model, suite, task, chosen, scoring)
         train = suite.train.take(chosen)
-        loaded = task.load(model.folder, train, _training(scoring.settings))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # a head of another kind than a linear layer begins at random
-            task.start_head(loaded, task.encode(loaded, train))
+        loaded = load_probe(task, model.folder, train, _training(scoring.settings))
         return {name: measure(task, loaded, test) for name, test in suite.tests.items()}
 
 
@@ -219,21 +214,11 @@ def _no_batches(_: Sequence[Feature]) -> dict[str, Tensor]:
 def _encoded(model: Model, examples: Any, scoring: Scoring) -> EncodedTexts:
     """Return a model's features of texts, from the cache where they are there."""
     settings = scoring.settings
-
-    def compute() -> Tensor:
-        body = load_body(model.folder).to(pick_device(settings.device))
-        tokenizer = load_tokenizer(model.folder)
-        intake = find_intake(body, tokenizer, max_length=settings.max_length)
-        return encode_all(body, tokenize(tokenizer, examples, intake))
-
+    passing = Passing(
+        max_length=settings.max_length, device=settings.device, threads=settings.threads, cache=scoring.cache
+    )
     labels = examples.labels if hasattr(examples, "labels") else examples.targets
-    if scoring.cache is None:
-        return EncodedTexts(encoded=compute().cpu().float(), labels=labels)
-    decisive = [
-        "features", model.digest, examples.digest(), settings.max_length, settings.threads,
-        str(pick_device(settings.device)), str(torch.__version__),
-    ]  # fmt: skip
-    return EncodedTexts(encoded=scoring.cache.get(sha256(canonical_json(decisive)), compute), labels=labels)
+    return EncodedTexts(encoded=passing.features(model.folder, model.digest, examples), labels=labels)
 
 
 def _job(model: Model, examples: Any, task: Task, *, seed: int) -> TrainingJob:

@@ -44,9 +44,9 @@ class Suite:
     """What people call it."""
     task: str
     """Line of the task."""
-    train: Any
+    train: Any = field(repr=False)
     """Examples to train on; None where nothing is trained."""
-    tests: Mapping[str, Any]
+    tests: Mapping[str, Any] = field(repr=False)
     """Examples to test on, by name; "" where there is one."""
     notes: tuple[str, ...] = ()
     """What was read, for people."""
@@ -57,6 +57,17 @@ class Suite:
     def is_harness(self) -> bool:
         """Whether it is a task of lm-evaluation-harness, which brings data and metric."""
         return self.task.startswith(PREFIX)
+
+    @property
+    def test(self) -> Any:
+        """Examples of the one test set."""
+        (examples,) = self.tests.values()
+        return examples
+
+    @property
+    def num_tests(self) -> int:
+        """Number of examples to test on."""
+        return sum(map(len, self.tests.values()))
 
     def called(self, name: str) -> Suite:
         """Return the same by another name."""

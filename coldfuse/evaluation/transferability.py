@@ -1,6 +1,6 @@
 """Scores of how well features would serve a task, without any training: pure functions of features and labels.
 
-    logme, logme_of_numbers   evidence of a Bayesian linear model (You et al., arXiv 2102.11005 and 2110.10545)
+    logme, logme_of_numbers   evidence of a Bayesian linear model (`coldfuse.training.evidence`)
     h_score                   spread between classes over spread in all, shrunk (Ibrahim et al., arXiv 2110.06893)
     transrate                 coding rate of all features, less that within classes (Huang et al., arXiv 2106.09362)
     knn_accuracy              leave-one-out accuracy of the nearest neighbours
@@ -15,84 +15,17 @@ Shape letters: N examples, D features, R directions in which features differ, K 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from coldfuse.errors import UserInputError
+from coldfuse.training.evidence import Float64, Numbers, checked, decomposed, logme, logme_of_numbers
 
-Float64 = NDArray[np.float64]
-Numbers = NDArray[np.int64]
+__all__ = ["h_score", "knn_accuracy", "leep", "logme", "logme_of_numbers", "nce", "transrate"]
 
-_STEPS = 11
-_ENOUGH = 1e-3
-"""Relative change of α/β from which on the fixed point is reached."""
-_SMALL = 1e-5
-"""Keeps α and β finite where features explain everything, as in the original."""
 _BLOCK_VALUES = 1 << 24
 """Similarities that are in memory at a time."""
-
-
-def logme(features: ArrayLike, labels: ArrayLike) -> float:
-    """Return LogME of a classification: the maximum evidence of each class against the others, over N, their mean.
-
-    α (precision of the weights) and β (of the noise) are found by fixed-point iteration (arXiv 2110.10545, algorithm
-    3): at most 11 steps, until α/β changes by less than 0.1 %. Where there are more features than examples, the
-    evidence has the term of all D directions, as in the first paper; the second one's code leaves out those without
-    features.
-
-    Args:
-        features: Shape (N, D).
-        labels: Class of each example, shape (N,).
-
-    Raises:
-        UserInputError: Features are not finite, or there are fewer than two classes or examples.
-    """
-    features_ND, labels_N = _checked(features, labels)
-    target_KN = labels_N[None, :] == np.arange(labels_N.max() + 1)[:, None]
-    return _mean_evidence(features_ND, target_KN.astype(np.float64))
-
-
-def logme_weights(features: ArrayLike, labels: ArrayLike) -> Float64:
-    """Return the weights of LogME's linear models, their posterior means, shape (K, D): features · weightsᵀ says y.
-
-    Args:
-        features: Shape (N, D).
-        labels: Class of each example, shape (N,).
-
-    Raises:
-        UserInputError: As `logme`.
-    """
-    features_ND, labels_N = _checked(features, labels)
-    left_NR, singular_R = _decomposed(features_ND)
-    rows = []
-    for label in range(labels_N.max() + 1):
-        target_N = (labels_N == label).astype(np.float64)
-        _, ratio = _evidence(left_NR, singular_R**2, target_N)
-        rows.append(features_ND.T @ (left_NR @ ((left_NR.T @ target_N) / (ratio + singular_R**2))))
-    return np.stack(rows)
-
-
-def logme_of_numbers(features: ArrayLike, targets: ArrayLike) -> float:
-    """Return LogME of a regression: the maximum evidence of each target, over N, their mean.
-
-    It depends on the targets' scale: bring targets of models that are compared to one scale, such as 0…1.
-
-    Args:
-        features: Shape (N, D).
-        targets: Numbers to predict, shape (N,), or (N, T) for several.
-
-    Raises:
-        UserInputError: Features or targets are not finite, or there are fewer than two examples.
-    """
-    target_NT = np.asarray(targets, np.float64)
-    target_NT = target_NT[:, None] if target_NT.ndim == 1 else target_NT
-    features_ND = _finite(features, num_examples=len(target_NT))
-    if not np.isfinite(target_NT).all():
-        raise UserInputError("some targets are not finite; leave out the examples without a number")
-    return _mean_evidence(features_ND, target_NT.T)
 
 
 def h_score(features: ArrayLike, labels: ArrayLike) -> float:
@@ -108,9 +41,9 @@ def h_score(features: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         UserInputError: Features are not finite, or there are fewer than two classes or examples.
     """
-    features_ND, labels_N = _checked(features, labels)
+    features_ND, labels_N = checked(features, labels)
     centred_ND = features_ND - features_ND.mean(axis=0)
-    left_NR, singular_R = _decomposed(centred_ND)
+    left_NR, singular_R = decomposed(centred_ND)
     if not len(singular_R):
         return 0.0
     alpha = float(ledoit_wolf_shrinkage(centred_ND / singular_R[0], assume_centered=True))
@@ -136,7 +69,7 @@ def transrate(features: ArrayLike, labels: ArrayLike, *, distortion: float = 1e-
     Raises:
         UserInputError: Features are not finite, or there are fewer than two classes or examples.
     """
-    features_ND, labels_N = _checked(features, labels)
+    features_ND, labels_N = checked(features, labels)
     centred_ND = features_ND - features_ND.mean(axis=0)
     length = float(np.sqrt((centred_ND**2).sum() / len(centred_ND)))
     if scaled and length > 0:
@@ -159,7 +92,7 @@ def knn_accuracy(features: ArrayLike, labels: ArrayLike, *, num_neighbours: int 
     Raises:
         UserInputError: Features are not finite, or there are fewer than two classes or examples.
     """
-    features_ND, labels_N = _checked(features, labels)
+    features_ND, labels_N = checked(features, labels)
     largest = np.abs(features_ND).max() or 1.0
     length_N1 = np.linalg.norm(features_ND / largest, axis=1, keepdims=True)
     unit_ND = features_ND / largest / np.where(length_N1 > 0, length_N1, 1.0)
@@ -190,7 +123,7 @@ def leep(probabilities: ArrayLike, labels: ArrayLike) -> float:
     Raises:
         UserInputError: Probabilities are negative or not finite, or there are fewer than two classes or examples.
     """
-    said_NZ, labels_N = _checked(probabilities, labels)
+    said_NZ, labels_N = checked(probabilities, labels)
     if said_NZ.min() < 0 or not said_NZ.sum(axis=1).all():
         raise UserInputError("some probabilities are negative, or all 0: expected those of the head's classes")
     joint_KZ = np.stack([said_NZ[labels_N == label].sum(axis=0) for label in range(labels_N.max() + 1)])
@@ -212,44 +145,12 @@ def nce(said: ArrayLike, labels: ArrayLike) -> float:
         UserInputError: There are fewer than two classes or examples.
     """
     said_N = np.unique(np.asarray(said), return_inverse=True)[1]
-    _, labels_N = _checked(np.zeros((len(said_N), 1)), labels)
+    _, labels_N = checked(np.zeros((len(said_N), 1)), labels)
     joint_KZ = np.zeros((labels_N.max() + 1, said_N.max() + 1))
     np.add.at(joint_KZ, (labels_N, said_N), 1 / len(labels_N))
     given_KZ = joint_KZ / joint_KZ.sum(axis=0)
     happens = joint_KZ > 0
     return float((joint_KZ[happens] * np.log(given_KZ[happens])).sum())
-
-
-def _mean_evidence(features_ND: Float64, target_TN: Float64) -> float:
-    left_NR, singular_R = _decomposed(features_ND)
-    return float(np.mean([_evidence(left_NR, singular_R**2, target_N)[0] for target_N in target_TN]))
-
-
-def _evidence(left_NR: Float64, squared_R: Float64, target_N: Float64) -> tuple[float, float]:
-    """Return the log evidence of one target over N at the fixed point of α and β, and α/β."""
-    num_examples = len(target_N)
-    projected_R = (left_NR.T @ target_N) ** 2
-    left_over = max(float((target_N**2).sum() - projected_R.sum()), 0.0)
-    alpha = beta = ratio = 1.0
-    for _ in range(_STEPS):
-        ratio = alpha / beta
-        gamma = (squared_R / (squared_R + ratio)).sum()
-        weights = (squared_R * projected_R / (ratio + squared_R) ** 2).sum()
-        residual = (projected_R / (1 + squared_R / ratio) ** 2).sum() + left_over
-        alpha, beta = gamma / (weights + _SMALL), (num_examples - gamma) / (residual + _SMALL)
-        if not len(squared_R) or abs(alpha / beta - ratio) <= _ENOUGH * ratio:
-            break
-    evidence = num_examples * np.log(beta) - beta * residual - num_examples * np.log(2 * np.pi)
-    if len(squared_R):
-        evidence += len(squared_R) * np.log(alpha) - np.log(alpha + beta * squared_R).sum() - alpha * weights
-    return float(evidence) / 2 / num_examples, ratio
-
-
-def _decomposed(features_ND: Float64) -> tuple[Float64, Float64]:
-    """Return left singular vectors and singular values, as far as these are more than rounding."""
-    left_NR, singular_R, _ = np.linalg.svd(features_ND, full_matrices=False)
-    rank = int((singular_R > singular_R[0] * max(features_ND.shape) * np.finfo(np.float64).eps).sum())
-    return left_NR[:, :rank], singular_R[:rank]
 
 
 def _between(left_NR: Float64, labels_N: Numbers) -> Float64:
@@ -265,30 +166,3 @@ def _coding_rate(features_ND: Float64, distortion: float) -> float:
     num_examples, num_features = features_ND.shape
     small = features_ND.T @ features_ND if num_features <= num_examples else features_ND @ features_ND.T
     return 0.5 * float(np.linalg.slogdet(np.eye(len(small)) + small / (num_examples * distortion))[1])
-
-
-def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Float64, Numbers]:
-    """Return features in float64, and classes numbered without gaps."""
-    given = np.asarray(labels)
-    features_ND = _finite(features, num_examples=len(given))
-    classes, labels_N = np.unique(given, return_inverse=True)
-    if len(classes) < 2:
-        raise UserInputError(f"all {len(given)} examples have one class, expected two or more to tell apart")
-    return features_ND, labels_N.astype(np.int64)
-
-
-def _finite(features: ArrayLike, *, num_examples: int) -> Float64:
-    raw: NDArray[Any] = np.asarray(features)
-    if raw.ndim != 2 or len(raw) != num_examples:
-        raise UserInputError(
-            f"features have shape {list(raw.shape)}, expected {num_examples} rows, one an example, of numbers"
-        )
-    if min(raw.shape) < 1 or num_examples < 2:
-        raise UserInputError(f"{num_examples} examples of {raw.shape[1]} features, expected two or more examples")
-    features_ND = raw.astype(np.float64)
-    if bad := int((~np.isfinite(features_ND)).any(axis=1).sum()):
-        raise UserInputError(
-            f"features of {bad} of {num_examples} examples are not finite: the model's weights are broken, or too "
-            "large for the dtype that it computes in"
-        )
-    return features_ND

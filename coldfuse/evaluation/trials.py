@@ -19,11 +19,11 @@ import torch
 from coldfuse.core.serialization import canonical_json, decode, encode, sha256
 from coldfuse.durable import remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
-from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model, Scores, Scoring, score_model
 from coldfuse.evaluation.settings import BY_HARNESS, Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluation.values import TestScore, Trial
+from coldfuse.training.feature_cache import FeatureCache
 
 _LOG = logging.getLogger(__name__)
 _LAYOUT = 1

@@ -18,7 +18,8 @@ import numpy as np
 
 from coldfuse.consumer import hold
 from coldfuse.durable import explained, make_folder, write_whole
-from coldfuse.evaluation.gate_suites import Outcomes, Suite
+from coldfuse.evaluation.measured import Outcomes
+from coldfuse.evaluation.suites import Suite
 from coldfuse.trust.score import MAX_SCORE_BYTES
 
 _ANSWER = re.compile(r"([0-9]{5,15})-([0-9a-f]{64})\.json")
@@ -68,7 +69,7 @@ class EvaluatorFolder:
         except OSError:
             return None
         numbers = data[_DIGEST_BYTES:]
-        if len(numbers) != 8 * len(suite) or hashlib.sha256(numbers).digest() != data[:_DIGEST_BYTES]:
+        if len(numbers) != 8 * suite.num_tests or hashlib.sha256(numbers).digest() != data[:_DIGEST_BYTES]:
             return None
         return np.frombuffer(numbers, "<f8").astype(np.float64)
 

@@ -25,7 +25,8 @@ from coldfuse.errors import (
     TransportError,
     UserInputError,
 )
-from coldfuse.evaluation.gate_suites import Outcomes, Suite, compare, nothing_right
+from coldfuse.evaluation.measured import Outcomes, compare, nothing_right
+from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
 from coldfuse.registry.channels import CANDIDATE
@@ -57,7 +58,7 @@ class Evaluator:
     noise: float = 0.0
     """Scale of the noise on each count, in examples, where the federation's rules ask for less."""
     score: ScoreFolder | None = None
-    """Scores a model; None: `evaluation.gate_outcomes.score_folder`."""
+    """Scores a model; None: `evaluation.outcomes.score_folder`."""
     clock: Callable[[], float] = time.time
     _sent: set[str] = field(default_factory=set, repr=False)
     """Candidates on which the counts were taken."""
@@ -92,7 +93,7 @@ class Evaluator:
             channel = self.gateway.belief.channel(CANDIDATE)
         except FederationError:  # there was no candidate yet
             return False
-        if channel.manifest in self._sent or channel.round != self.gateway.status().round.number:
+        if channel.manifest in self._sent or not self._is_wanted(channel):
             return False
         envelope = self._kept(channel)
         try:
@@ -117,6 +118,12 @@ class Evaluator:
             self.say(f"round {channel.round}: candidate {channel.manifest[:12]} is scored again: {error}")
             return None
         return envelope
+
+    def _is_wanted(self, channel: Channel) -> bool:
+        """Tell whether an answer for a candidate is of use: in its round, or in the next, to be waited for again."""
+        rules = self.gateway.belief.settings().gate
+        late = 1 if rules is not None and rules.max_missed is not None else 0
+        return channel.round <= self.gateway.status().round.number <= channel.round + late
 
     def _answer(self, channel: Channel) -> bytes | None:
         """Return the signed counts on a candidate, kept; None where the rules let nobody ask these suites again."""
@@ -157,8 +164,8 @@ class Evaluator:
             only_before, only_after = compare(was, now)
             counts.append(self._noised(
                 SuiteCounts(
-                    suite=suite.name, evaluator=self.identity.name, num_examples=len(suite), only_before=only_before,
-                    only_after=only_after,
+                    suite=suite.name, evaluator=self.identity.name, num_examples=suite.num_tests,
+                    only_before=only_before, only_after=only_after,
                 ),
                 rules,
             ))  # fmt: skip
@@ -203,7 +210,7 @@ class Evaluator:
 
 
 def _score(model_dir: Path, suites: Sequence[Suite]) -> list[Outcomes]:
-    from coldfuse.evaluation.gate_outcomes import score_folder
+    from coldfuse.evaluation.outcomes import score_folder
 
     return score_folder(model_dir, suites)
 

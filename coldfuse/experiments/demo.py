@@ -1,8 +1,10 @@
 """The demonstration: a whole federation on one machine, as separate processes that meet only through the gateway.
 
-A gateway, a Ray aggregator and one contributor a seen task are the same commands that an operator and contributors run.
-This process only starts them, plays the operator (it invites who takes part) and the consumer (it fetches each release
-through the gateway and scores it by linear probes), and shows how far everybody is.
+A gateway, a Ray aggregator and one contributor a seen task are the same commands that an operator and contributors run;
+one more contributor has texts whose labels are shuffled, and the federation's gate finds it. This process only starts
+them, plays the operator (it invites who takes part, has examples for the gate, and revokes whom the gate has left out)
+and the consumer (it fetches each release through the gateway and scores it by linear probes), and shows how far
+everybody is.
 """
 
 from __future__ import annotations
@@ -22,20 +24,29 @@ import pyarrow.parquet
 
 from coldfuse.config import with_home
 from coldfuse.consumer import fetch
+from coldfuse.core.gate_rules import GateRules
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probes
-from coldfuse.experiments.demo_data import TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_data import HARMFUL, METHOD, TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_data.rows import private_rows, write_suite
+from coldfuse.experiments.demo_gate import read_left_out
 from coldfuse.experiments.demo_keys import DemoKeys
 from coldfuse.experiments.demo_view import DemoView, ReleaseScores, Results
+from coldfuse.experiments.demo_watch import DemoWatch, outcome, require_alive
 from coldfuse.gateway import Gateway
 from coldfuse.processes import end, start
 from coldfuse.registry.creation import create_federation
+from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import open_store
 from coldfuse.trust.members import MemberRole
 
 _DEADLINE_S = 3600.0
+_QUORUM = 2
+"""Number of contributions that are left at least when the gate has left some out."""
+
 _CONSUMER: Final = "consumer"
 _CONTRIBUTOR: Final = "contributor"
 _PATIENCE = "20s"
@@ -59,6 +70,11 @@ class Demo:
         """Tasks that have a contributor."""
         return [task for task in TASKS if task.is_seen]
 
+    @property
+    def contributors(self) -> list[DemoTask]:
+        """Everybody who sends deltas."""
+        return [*self.seen, HARMFUL]
+
 
 def bundled_base() -> Path:
     """Return the folder of the pretrained MiniLM that the demo extra brings."""
@@ -72,29 +88,37 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
     """Run the federation, round after round, and score every release."""
     began = time.monotonic()
     store = demo.out / "federation"
-    rules = {"quorum": len(demo.seen), "deadline_s": _DEADLINE_S}
+    # Rounds wait for everybody, so that everybody sends in every round; who is left out then is not missed.
+    rules = {"quorum": _QUORUM, "deadline_s": _DEADLINE_S, "close": "all"}
+    # By default a delta this long would be shortened to three medians, which leaves the gate nothing to find.
+    screening = ScreeningRules.off()
     keys = DemoKeys.make(demo.out / "keys")
     create_federation(
-        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method="mean", rules=rules,
-        trust=keys.founders,
+        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method=METHOD, rules=rules,
+        gate=GateRules(), screening=screening, trust=keys.founders,
     )  # fmt: skip
     tasks = [_read_task(task, demo.settings) for task in TASKS]
     scores: list[ReleaseScores] = []
     with ExitStack() as stack:
         address, children = stack.enter_context(_processes(demo, keys, view))
         client = stack.enter_context(keys.connect(_CONSUMER, address))
-        check = partial(_check_all, children, demo.out / "logs")
+        federation = open_federation(open_store(str(store)))
+        check = DemoWatch(
+            children, demo.out / "logs", harmful=HARMFUL.name, dismiss=partial(keys.revoke, federation.store)
+        )
+        ended: str | None = None
         for number in range(demo.settings.num_rounds + 1):
-            _wait_for_release(client, number, check)
+            if (ended := _wait_for_release(client, number, federation, check)) is not None:
+                break
             scores.append(_score(demo, client, number, tasks, view, check))
-        for name, child in children.items():
-            if name != "gateway":
-                child.wait()
-                _check(name, child, demo.out / "logs")
+        if ended is None:
+            check.wait(but="gateway")
     return Results(
         seen=tuple(task.name for task in TASKS if task.is_seen),
         unseen=tuple(task.name for task in TASKS if not task.is_seen),
         rounds=tuple(scores),
+        left_out=tuple(read_left_out(federation)),
+        ended=ended,
         seed=demo.seed,
         base=str(demo.base),
         model=str(demo.out / "model"),
@@ -123,14 +147,17 @@ def _processes(demo: Demo, keys: DemoKeys, view: DemoView) -> Iterator[tuple[str
         _, _, address = first_line.strip().rpartition(" ")
         if not address:
             children["gateway"].wait()
-            _check("gateway", children["gateway"], logs)
+            require_alive("gateway", children["gateway"], logs)
         rounds = ["--rounds", str(demo.settings.num_rounds)]
-        lines = run("aggregator", ["aggregator", store, "--workers", "2", *rounds], keys.operator)
+        suites = [
+            word for task in demo.seen for word in ("--suite", write_suite(task, demo.settings, demo.out / "suites"))
+        ]
+        lines = run("aggregator", ["aggregator", store, "--workers", "2", *rounds, *suites], keys.operator)
         readers.append(view.follow_aggregator(lines))
         _let_in(demo, keys, address)
-        for task in demo.seen:
+        for task in demo.contributors:
             lines = run(task.name, _contribute(demo, task, address), keys.home(task.name))
-            readers.append(view.follow_contributor(task.name, lines, partial(_outcome, task.name, children, logs)))
+            readers.append(view.follow_contributor(task.name, lines, partial(outcome, task.name, children, logs)))
         yield address, children
     finally:
         end(list(children.values()))
@@ -143,7 +170,10 @@ def _processes(demo: Demo, keys: DemoKeys, view: DemoView) -> Iterator[tuple[str
 
 def _let_in(demo: Demo, keys: DemoKeys, address: str) -> None:
     """Invite everybody, and have them join; each with a key of their own."""
-    roles: dict[str, MemberRole] = {_CONSUMER: "consumer", **dict.fromkeys((t.name for t in demo.seen), _CONTRIBUTOR)}
+    roles: dict[str, MemberRole] = {
+        _CONSUMER: "consumer",
+        **dict.fromkeys((t.name for t in demo.contributors), _CONTRIBUTOR),
+    }
     for token in keys.invite(open_store(str(demo.out / "federation")), roles, address=address):
         keys.join(token, address)
 
@@ -153,15 +183,14 @@ def _contribute(demo: Demo, task: DemoTask, address: str) -> list[str]:
     settings = demo.settings
     folder = demo.out / "contributors" / task.name
     folder.mkdir(parents=True)
-    rows = pyarrow.parquet.read_table(task.train_file).slice(0, settings.num_train)
-    pyarrow.parquet.write_table(rows, folder / "private.parquet")
+    pyarrow.parquet.write_table(private_rows(task, demo.settings, seed=demo.seed), folder / "private.parquet")
+    rate = settings.harmful_learning_rate if task is HARMFUL else settings.learning_rate
     options = {
         "--data": folder / "private.parquet", "--work": folder / "node",
         "--rounds": settings.num_rounds, "--epochs": settings.num_epochs, "--batch-size": settings.batch_size,
-        "--learning-rate": settings.learning_rate, "--max-length": settings.max_length,
+        "--learning-rate": rate, "--max-length": settings.max_length,
         "--tokens-at-once": settings.tokens_at_once, "--threads": 1, "--seed": demo.seed, "--patience": _PATIENCE,
     }  # fmt: skip
-    # A round waits for everybody, so that everybody sends in every round.
     return [
         "contribute",
         address,
@@ -180,38 +209,14 @@ def _read_task(task: DemoTask, settings: DemoSettings) -> tuple[TextDataset, Tex
     )
 
 
-def _wait_for_release(client: Gateway, number: int, check: Callable[[], None]) -> None:
+def _wait_for_release(client: Gateway, number: int, federation: Federation, check: Callable[[], None]) -> str | None:
+    """Wait for a release; return why there will be none, where its round has kept the base."""
     while (status := client.status()).latest.number < number:
         check()
+        if number and (abandoned := federation.journal(number).state().abandoned) is not None:
+            return abandoned.reason
         time.sleep(status.poll_after_s)
-
-
-def _check_all(children: Mapping[str, subprocess.Popen[str]], logs: Path) -> None:
-    for name, child in children.items():
-        _check(name, child, logs)
-
-
-def _check(name: str, child: subprocess.Popen[str], logs: Path) -> None:
-    if child.poll():
-        last = _last_word(name, logs)
-        raise ColdfuseError(f"{name} {_ended(child.returncode)}: {last}; see {logs / f'{name}.log'}")
-
-
-def _ended(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-
-
-def _outcome(name: str, children: Mapping[str, subprocess.Popen[str]], logs: Path) -> str:
-    """Wait for the end of a contributor, and say what came of it."""
-    status, last = children[name].wait(), _last_word(name, logs)
-    if last.startswith("stopped"):
-        return "stopped"
-    return f"failed: it {_ended(status)}: {last}" if status else "done"
-
-
-def _last_word(name: str, logs: Path) -> str:
-    lines = (logs / f"{name}.log").read_text().strip().splitlines() or ["(it said nothing)"]
-    return lines[-1].removeprefix("coldfuse: ")
+    return None
 
 
 def _score(

@@ -21,10 +21,10 @@ from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.home import FederationFolder
 from coldfuse.trust.identity import find_identity
 from coldfuse.trust.keys import PrivateKey
-from coldfuse.trust.members import MemberRole, Quota
-from coldfuse.trust.membership import Invitation, enrolled
+from coldfuse.trust.members import MemberRole, Members, Quota
+from coldfuse.trust.membership import Invitation, enrolled, revoked
 from coldfuse.trust.tokens import Token
-from coldfuse.trust.view import TrustView
+from coldfuse.trust.view import Known, TrustView
 
 _DAY_S = 86400.0
 _OPERATOR = "operator"
@@ -63,8 +63,7 @@ class DemoKeys:
 
     def invite(self, store: ObjectStore, roles: Mapping[str, MemberRole], *, address: str) -> list[Token]:
         """Enroll members, as `coldfuse enroll` does, all at once."""
-        now_s, tokens = time.time(), []
-        known = TrustView(signed_reader(store), fingerprint=self.founders.fingerprint).refresh()
+        now_s, tokens, known = time.time(), [], self._known(store)
         members = known.members
         for name, role in roles.items():
             invitation = Invitation(
@@ -77,9 +76,22 @@ class DemoKeys:
             )  # fmt: skip
             members = enrolled(members, invitation, invite=token.key.public, now_s=now_s)
             tokens.append(token)
+        self._publish(store, known, members)
+        return tokens
+
+    def revoke(self, store: ObjectStore, name: str, *, reason: str) -> None:
+        """Revoke a member from now on, as `coldfuse revoke` does: no round waits for it any more."""
+        now_s, known = time.time(), self._known(store)
+        members = revoked(known.members, Identity.of(name).id, since_s=now_s, reason=reason, now_s=now_s)
+        self._publish(store, known, members)
+
+    def _known(self, store: ObjectStore) -> Known:
+        return TrustView(signed_reader(store), fingerprint=self.founders.fingerprint).refresh()
+
+    def _publish(self, store: ObjectStore, known: Known, members: Members) -> None:
+        """Sign a new version of the list of members."""
         after = members.model_copy(update={"version": known.members.version + 1})
         publish(store, arrange([Document.of("members", after)]).signed(self.founders.operators), known)
-        return tokens
 
     def join(self, token: Token, address: str) -> FederationFolder:
         """Make a member's key and bind it to the name, as `coldfuse join` does."""

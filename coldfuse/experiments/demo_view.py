@@ -19,6 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from coldfuse.experiments.demo_gate import LeftOut, mean_change
+
 _NEWS = ("connecting", "away", "changed", "training", "trained", "committed", "rejected", "late")
 """Phases of a contributor that are worth a line of their own."""
 
@@ -129,6 +131,10 @@ class Results:
     unseen: tuple[str, ...]
     rounds: tuple[ReleaseScores, ...]
     """Scores of each release, the base first."""
+    left_out: tuple[LeftOut, ...]
+    """What was sent and is in no release."""
+    ended: str | None
+    """Why there are fewer releases than rounds were asked for; None where there are not."""
     seed: int
     base: str
     model: str
@@ -152,6 +158,27 @@ class Results:
             table.add_row(f"mean of {kind}", *(f"{mean:.1%}"[:-1] for mean in means), style="bold", end_section=True)
         return table
 
+    def left_out_table(self) -> Table:
+        """Return who was left out of a release, why, and what a release with it would have done to the suites."""
+        table = Table(title="left out, and the change of the gate's suites")
+        for name in ("round", "contributor", "by", "with it", "without it", "reason"):
+            table.add_column(name, overflow="fold")
+        for one in self.left_out:
+            changes = mean_change(one.with_it), mean_change(one.without_it)
+            table.add_row(str(one.round), one.contributor, one.by, *changes, Text(one.reason))
+        return table
+
+    def words(self) -> list[str]:
+        """Say what became of the base on seen and unseen sets, also where it got worse, and who was left out."""
+        first, last = self.rounds[0], self.rounds[-1]
+        lines = [
+            _change("seen", first.seen_mean, last.seen_mean),
+            _change("unseen", first.unseen_mean, last.unseen_mean),
+        ]
+        if self.ended is not None:
+            lines.append(f"ended after release {last.release}: {self.ended}")
+        return lines + ([str(one) for one in self.left_out] or ["nobody was left out"])
+
     def plot(self, path: Path) -> None:
         """Draw the accuracies over the releases into a PNG."""
         import matplotlib as mpl
@@ -171,6 +198,21 @@ class Results:
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         figure.savefig(path, dpi=150)
         pyplot.close(figure)
+
+
+def _change(kind: str, before: float, after: float) -> str:
+    """Say what became of a mean, as plainly where it fell as where it rose.
+
+    >>> _change("unseen", 0.609, 0.604)
+    'mean of unseen sets: 60.9 % with the base, 60.4 % with the last release: WORSE by 0.5 points'
+    """
+    points = 100 * (after - before)
+    said = f"better by {points:.1f} points" if points > 0 else f"WORSE by {-points:.1f} points"
+    if round(abs(points), 1) == 0:
+        said = "no better"
+    return f"mean of {kind} sets: {before:.1%} with the base, {after:.1%} with the last release: {said}".replace(
+        "%", " %"
+    )
 
 
 def _start(read: Callable[[], None]) -> threading.Thread:

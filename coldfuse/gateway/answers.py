@@ -13,6 +13,7 @@ from coldfuse.core.federation import RoundRules, SettingsChange, format_duration
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import shown
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, sha256
 from coldfuse.core.statistics import StatisticsRule
@@ -52,6 +53,8 @@ class ContributionSummary:
     """What the contribution's delta was multiplied by for that; None where its base was the release's parent."""
     statistics: str | None = None
     """Kind of the statistics that it brought and the round used; None where it brought none."""
+    score_weight: float | None = None
+    """What its weight was multiplied by for what suites found it worth; None where nobody asked for that."""
 
     @property
     def who(self) -> str:
@@ -98,6 +101,7 @@ def summarize(data: bytes) -> ReleaseSummary:
             base_release=fused.base_release,
             staleness_weight=fused.staleness_weight,
             statistics=fused.statistics,
+            score_weight=fused.score_weight,
         )
         for fused in manifest.contributions
     )
@@ -176,6 +180,10 @@ class Status:
     """Rules by which contributions are compared; None from a gateway that does not say."""
     gate: GateRules | None = None
     """Rules by which what is fused is published; None from a gateway that does not say, or where there are none."""
+    weighting: Weighting | None = None
+    """What contributions are scored by for their weights; None from a gateway that does not say, or by nothing."""
+    weighed: str | None = None
+    """How the latest release's weights by score were found, or why all count as ever; None where nobody asked."""
     statistics: StatisticsRule = field(default_factory=StatisticsRule)
     """Statistics that contributions to the round bring beside their deltas; none from a gateway of an older version."""
     quarantined: Mapping[str, str] = field(default_factory=dict)
@@ -198,12 +206,17 @@ class Status:
             f"waiting: {now.waits_for}",
             *([f"screening: {self.screening}"] if self.screening else []),
             *([f"gate: {self.gate}"] if self.gate else []),
+            *([f"weights by score: {self.weighting}{_weighed(self)}"] if self.weighting not in (None, "none") else []),
             *([f"statistics: {self.statistics}"] if self.statistics.wanted else []),
             *(f"quarantined: {name}: {reason}" for name, reason in islice(self.quarantined.items(), _NAMED)),
         ])  # fmt: skip
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
+
+
+def _weighed(status: Status) -> str:
+    return f"; in release {status.latest.number}: {status.weighed}" if status.weighed else ""
 
 
 class Decision(Enum):

@@ -9,16 +9,17 @@ from functools import lru_cache
 from coldfuse.core.closing import RoundFacts, decide, end_s, facts_of
 from coldfuse.core.contribution import Admission, ContributionManifest
 from coldfuse.core.federation import FederationSettings, RoundRules
-from coldfuse.core.gate_asking import still_waits
+from coldfuse.core.gate_asking import describe_absent, still_waits
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
-from coldfuse.core.words import plural
+from coldfuse.core.words import plural, printable
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
+from coldfuse.registry.enrolled import with_enrolled
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
 from coldfuse.registry.round_clock import RoundClock
-from coldfuse.registry.scores import Waiting, num_scores, waiting_of
+from coldfuse.registry.scores import Waiting, asked_in, waiting_of, who_has_answered
 
 NUM_JOURNALS = 16
 """Journals of older rounds that are kept read; others are read again when somebody asks."""
@@ -48,8 +49,8 @@ class Standing:
     """Why the round before made no release; None if it made one."""
     age_s: float = 0.0
     """Seconds since the round was opened, as far as the gateway and the round's journal know."""
-    num_answered: int = 0
-    """Number of evaluators who have said something of the candidate that waits for them."""
+    answered: frozenset[str] = frozenset()
+    """Evaluators who have said something of the candidate that waits for them."""
 
     def facts(self, rules: RoundRules) -> RoundFacts | None:
         """Return what the decision on the round follows from; None unless it is open."""
@@ -102,6 +103,12 @@ class Rounds:
         """Fold the leader's entries in the journal of any round: `received` stays empty."""
         return self._reading(number).led.get(max_age_s=max_age_s)
 
+    def weighed(self, number: int) -> str | None:
+        """Say how the weights by score of a round that is over were found; None where nobody asked for them."""
+        state = self.led(number, max_age_s=math.inf) if number else RoundState()
+        found = (state if state.is_over or not number else self.led(number)).gating.weighed
+        return None if found is None else printable(found.reason)
+
     def contributor_of(self, number: int, contribution: str) -> str | None:
         """Return whose a contribution is that a round has received; None if it has received no such."""
         state = self.led(number, max_age_s=STANDING_AGE_S)
@@ -117,6 +124,16 @@ class Rounds:
         now = self.current()
         return waiting_of(now.round, now.state)
 
+    def missed_candidate(self) -> Waiting | None:
+        """Return the last candidate that evaluators were asked about, in this round or the one before; None if none.
+
+        Only where the rules look at who is there.
+        """
+        now = self.current()
+        rounds = ((now.round, now.state), (now.round - 1, self.led(now.round - 1) if now.round > 1 else RoundState()))
+        found = next((each for number, state in rounds if (each := asked_in(number, state)) is not None), None)
+        return found if found is not None and found.rules.max_missed is not None else None
+
     def journal(self, number: int) -> Journal:
         """Return the journal of any round, with what was read of it."""
         return self._reading(number).journal
@@ -127,8 +144,11 @@ class Rounds:
     def _read_standing(self) -> Standing:
         now = self.current()
         waiting = waiting_of(now.round, now.state)
-        answered = 0 if waiting is None else num_scores(self._federation.store, waiting)
-        return replace(now, state=self.state(now.round), num_answered=answered)
+        answered = frozenset[str]() if waiting is None else who_has_answered(self._federation.store, waiting)
+        state = self.state(now.round)
+        if state.opened is not None and state.is_open:
+            state = replace(state, opened=with_enrolled(self._federation, state.opened))
+        return replace(now, state=state, answered=answered)
 
     def _read_current(self) -> Standing:
         latest = self._federation.channel("latest")
@@ -210,15 +230,22 @@ def _explain_end(standing: Standing) -> str:
     state = standing.state
     closed = state.closed.contributions if state.closed else ()
     count = sum(digest in state.admitted for digest in closed)
+    weighting = state.opened.terms.weighting if state.opened is not None and state.opened.terms is not None else None
+    if state.fused is None and weighting not in (None, "none") and state.gating.weighed is None:
+        num = len(state.gating.scored)
+        scored = f"{plural(count, 'contribution')} ({num} models so far)"
+        return f"round {standing.round} is closed; the aggregator scores {scored}"
     if state.fused is None or state.has_passed:
         return f"round {standing.round} is closed; the aggregator fuses {plural(count, 'contribution')}"
     if (waiting := waiting_of(standing.round, state)) is not None and state.gating.asked is not None:
         asked, age_s = state.gating.asked, standing.age_s - (state.gating.asked.elapsed_s or 0.0)
         own = bool(state.gating.tried.get(frozenset(d for d in closed if d in state.admitted)))
+        awaited = asked.awaited(waiting.rules)
         _, why = still_waits(
-            waiting.rules, answered=standing.num_answered + own, enrolled=len(asked.evaluators) + own, age_s=age_s
+            waiting.rules, answered=len(standing.answered & awaited) + own, enrolled=len(awaited) + own, age_s=age_s
         )
-        return f"the candidate of round {standing.round} waits for evaluators: {why}"
+        absent = describe_absent(waiting.rules, asked.missed or {})
+        return f"the candidate of round {standing.round} waits for evaluators: {why}{'; ' if absent else ''}{absent}"
     if state.gating.has_failed(state.fused.manifest):
         return f"round {standing.round} has failed at the gate; the aggregator looks for whose contribution it is"
     return f"round {standing.round} has fused {count} contributions; the gate evaluates what came of it"
@@ -247,6 +274,8 @@ def pending(contribution: str) -> ContributionVerdict:
 
 def _reason_of(state: RoundState, admission: Admission) -> str:
     reason = admission.reason or _explain_admission(state)
+    factor = state.weighed(admission.contribution).score_weight
+    reason += "" if factor is None else f"; its weight ×{factor:.3g}, by its score on the operator's suites"
     if admission.base_release is None or state.opened is None:
         return reason
     weight = state.opened.rules.weight_of(state.opened.base_release - admission.base_release)

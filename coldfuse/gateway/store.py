@@ -16,14 +16,7 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.signature import Signature
 from coldfuse.core.words import printable
 from coldfuse.errors import FederationError, ObjectNotFoundError, StorageError, UserInputError
-from coldfuse.gateway.answers import (
-    ContributionVerdict,
-    ReleaseName,
-    ReleaseSummary,
-    Status,
-    UploadReport,
-    summarize,
-)
+from coldfuse.gateway.answers import ContributionVerdict, ReleaseName, ReleaseSummary, Status, UploadReport, summarize
 from coldfuse.gateway.auditing import is_behind, read_behind
 from coldfuse.gateway.base import MAX_POLL_S, MIN_POLL_S, PARALLEL, Gateway, OnProgress
 from coldfuse.gateway.contributions import Committer, encode_manifest
@@ -232,7 +225,8 @@ class StoreGateway(Gateway):
     def put_score(self, envelope: bytes) -> None:
         """Keep an evaluator's signed counts on the candidate that waits for them."""
         view, waiting = self._require_trust(), self._rounds.waiting_candidate()
-        put_score(self._federation.store, envelope, view, waiting=waiting, now_s=self._federation.now_s())
+        late = self._rounds.missed_candidate() if waiting is None else None
+        put_score(self._federation.store, envelope, view, waiting=waiting, now_s=self._federation.now_s(), late=late)
 
     def read_signed(self, key: str) -> bytes | None:
         """Return what is signed and lies under a key; None where there is nothing."""
@@ -254,6 +248,7 @@ class StoreGateway(Gateway):
         latest, opened = standing.latest, standing.state.opened
         terms = settings.under(opened.terms if opened else None).terms
         now = describe_round(terms.rules, standing)
+        name = ReleaseName(number=latest.release, model_digest=latest.model_digest, manifest_digest=latest.manifest)
         if change := explain_change(settings, standing):
             now = replace(now, waits_for=f"{now.waits_for}; {change}")
         return Status(
@@ -264,9 +259,7 @@ class StoreGateway(Gateway):
             method=terms.method,
             rules=terms.rules,
             max_contribution_bytes=settings.max_contribution_bytes,
-            latest=ReleaseName(
-                number=latest.release, model_digest=latest.model_digest, manifest_digest=latest.manifest
-            ),
+            latest=name,
             round=now,
             poll_after_s=self._measure_pace(),
             display_name=settings.display_name,
@@ -274,6 +267,8 @@ class StoreGateway(Gateway):
             screening=terms.screening,
             statistics=terms.statistics,
             gate=terms.gate,
+            weighting=terms.weighting,
+            weighed=self._rounds.weighed(latest.round) if settings.weighting is not None else None,
             quarantined={
                 name: printable(entry.reason) for name, entry in read_quarantine(self._federation.store).names.items()
             },

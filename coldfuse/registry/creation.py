@@ -16,6 +16,8 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import Identity
 from coldfuse.core.release import ReleaseManifest
+from coldfuse.core.retention import RetentionRules
+from coldfuse.core.scored_weights import Weighting
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.soak import SoakRule
@@ -51,6 +53,8 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
     statistics: StatisticsRule | None = None,
     gate: GateRules | None = None,
     soak: SoakRule | None = None,
+    weighting: Weighting | None = None,
+    retention: RetentionRules | None = None,
     trust: FounderKeys | None = None,
     is_auditable: bool = False,
     base_facts: BaseFacts | None = None,
@@ -71,6 +75,8 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         statistics: What contributions bring beside their deltas, as the method asks for it; nothing by default.
         gate: Rules by which what is fused is published; by default it is published whatever it does.
         soak: When the channel `stable` follows; by hand alone by default.
+        weighting: What contributions are scored by for their weights; by nothing by default.
+        retention: How much `gc` keeps where it is not told; everything by default.
         trust: The keys that it is founded on; None: it has no root, and nothing in it is signed.
         is_auditable: Whether every member may read the contributions that went into a release.
         base_facts: What the base's own card and the Hub say of it, for the releases' cards.
@@ -95,7 +101,8 @@ def create_federation(  # noqa: PLR0913 - what a federation is made of, by keywo
         release_zero="0" * 64,  # known when the files are
         screening=screening or ScreeningRules(), statistics=statistics or StatisticsRule(),
         is_auditable=is_auditable or None, gate=gate if gate and gate.is_on else None,
-        soak=soak if soak and soak.is_on else None,
+        soak=soak if soak and soak.is_on else None, weighting=None if weighting == "none" else weighting,
+        retention=None if retention == RetentionRules() else retention,
     )  # fmt: skip
     files, checks = _import_model(Objects(store), folder)
     manifest = ReleaseManifest(

@@ -36,16 +36,25 @@ class Waiting:
     rules: GateRules
 
 
-def waiting_of(number: int, state: RoundState) -> Waiting | None:
-    """Return the candidate of a round that evaluators were asked about and that is not decided on; None if none is."""
-    opened, fused, asked = state.opened, state.fused, state.gating.asked
-    if opened is None or opened.terms is None or opened.terms.gate is None or fused is None or state.is_over:
-        return None
-    if asked is None or not _is_undecided(state, fused, asked):
+def asked_in(number: int, state: RoundState) -> Waiting | None:
+    """Return the candidate of a round that evaluators were asked about last, decided on or not; None if there is none.
+
+    What is said of it too late counts in no decision, but shows that somebody is there.
+    """
+    opened, asked = state.opened, state.gating.asked
+    if asked is None or opened is None or opened.terms is None or opened.terms.gate is None:
         return None
     return Waiting(
         round=number, manifest=asked.manifest, base_digest=opened.base_digest, rules=opened.terms.gate
     )  # fmt: skip
+
+
+def waiting_of(number: int, state: RoundState) -> Waiting | None:
+    """Return the candidate of a round that evaluators were asked about and that is not decided on; None if none is."""
+    found, fused, asked = asked_in(number, state), state.fused, state.gating.asked
+    if found is None or fused is None or asked is None or state.is_over:
+        return None
+    return found if _is_undecided(state, fused, asked) else None
 
 
 def _is_undecided(state: RoundState, fused: Fused, asked: Asked) -> bool:
@@ -62,8 +71,25 @@ class Word:
     envelope: bytes
 
 
-def put_score(store: ObjectStore, envelope: bytes, view: TrustView, *, waiting: Waiting | None, now_s: float) -> bool:
+def put_score(
+    store: ObjectStore,
+    envelope: bytes,
+    view: TrustView,
+    *,
+    waiting: Waiting | None,
+    now_s: float,
+    late: Waiting | None = None,
+) -> bool:
     """Keep an evaluator's counts on the candidate that waits for them; its last word counts.
+
+    Args:
+        store: The federation's store.
+        envelope: The signed counts.
+        view: Who the members are.
+        waiting: The candidate that waits; None if none does.
+        now_s: Seconds since 1970.
+        late: The last candidate that was asked about, if it waits no more: what is said of it is kept, as a sign that
+            somebody is there, and refused all the same.
 
     Returns:
         True if it is new, False if the member has said the very same before.
@@ -78,6 +104,13 @@ def put_score(store: ObjectStore, envelope: bytes, view: TrustView, *, waiting: 
     what = "the score"
     claimed_score(envelope)  # its size, first
     score, _ = read_score(view, envelope, now_s=now_s, is_new=True, what=what)
+    if late is not None and (score.round, score.manifest) == (late.round, late.manifest):
+        _require_about(score, view.known().fingerprint, late)
+        store.put_if_absent(score_key(score.round, score.manifest, score.member), envelope)
+        raise FederationError(
+            f"the score: candidate {score.manifest[:12]} of round {score.round} was decided on before it came, so it "
+            f"does not count; it shows that {score.member} is there, who is waited for again"
+        )
     _require_about(score, view.known().fingerprint, waiting)
     key = score_key(score.round, score.manifest, score.member)
     if score.number == 0 and store.put_if_absent(key, envelope):
@@ -95,9 +128,10 @@ def put_score(store: ObjectStore, envelope: bytes, view: TrustView, *, waiting: 
     return True
 
 
-def num_scores(store: ObjectStore, waiting: Waiting) -> int:
-    """Count the members who have said something of a candidate; what they said is not looked at."""
-    return len(store.list(scores_of(waiting.round, waiting.manifest), limit=MAX_EVALUATORS).keys)
+def who_has_answered(store: ObjectStore, waiting: Waiting) -> frozenset[str]:
+    """Return the members who have said something of a candidate; what they said is not looked at."""
+    keys = store.list(scores_of(waiting.round, waiting.manifest), limit=MAX_EVALUATORS).keys
+    return frozenset(key.rpartition("/")[2].removesuffix(".json") for key in keys)
 
 
 def read_scores(

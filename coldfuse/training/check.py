@@ -61,7 +61,7 @@ def check_base(model_dir: Path, *, has_tokenizer: bool = True, max_tried_bytes: 
         with quiet(), reproducible(seed=0, device="cpu", threads=None):
             if other := try_another_kind(model_dir, is_tried=not is_large, has_tokenizer=has_tokenizer):
                 return BaseCheck(finding=other[0], reads_texts=other[1])
-            body = load_body(model_dir, structure_only=is_large)
+            body = load_body(model_dir, structure_only=is_large, may_lack=True)
             if not has_tokenizer:
                 return BaseCheck(finding=type(body).__name__)
             tokenizer = load_tokenizer(model_dir)

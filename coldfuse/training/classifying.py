@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from coldfuse.data.dataset import TextDataset
 from coldfuse.training.compute import pick_device
 from coldfuse.training.encoding import Texts, TokenizedTexts, encode_all, tokenize
+from coldfuse.training.frozen import Passing
 from coldfuse.training.head import STRENGTH, LinearHead, Loss, fit_linear_head
 from coldfuse.training.intake import find_intake
+from coldfuse.training.learnt import LearntTexts, targets_of
 from coldfuse.training.loading import load_body, load_tokenizer
 from coldfuse.training.model import Classifier
 from coldfuse.training.settings import TrainingSettings
@@ -102,7 +104,7 @@ def load_classifier(base_dir: Path, *, num_outputs: int, settings: TrainingSetti
     Raises:
         UserInputError: The folder holds no model that can be trained on texts.
     """
-    body, tokenizer = load_body(base_dir).to(pick_device(settings.device)), load_tokenizer(base_dir)
+    body, tokenizer = load_body(base_dir, may_lack=True).to(pick_device(settings.device)), load_tokenizer(base_dir)
     intake = find_intake(body, tokenizer, max_length=settings.max_length, trains=True)
     sample = tokenize(tokenizer, _SAMPLE, intake)
     num_features = encode_all(body, sample).shape[1]
@@ -122,6 +124,29 @@ def collate_texts(features: Sequence[Feature], *, pad_token_id: int, pad_to: int
     """Pad a few texts to the longest of them, and put their labels beside them."""
     batch = _texts_of(features, pad_token_id=pad_token_id, pad_to=pad_to).batch(range(len(features)), _CPU)
     return batch | {"labels": torch.tensor([feature["labels"] for feature in features])}
+
+
+def learnt_texts(
+    loaded: TaskModel, data: Any, features: Sequence[Feature], *, settings: TrainingSettings, stop: Callable[[], bool]
+) -> LearntTexts | None:
+    """Return what is trained on as texts with what is to be said of each; None of another kind of task.
+
+    Args:
+        loaded: The model.
+        data: What it is trained on.
+        features: What its task has encoded of that.
+        settings: How it is trained.
+        stop: Asked while texts pass through other bodies.
+    """
+    if not isinstance(loaded.model, Classifier) or not isinstance(features, TextFeatures):
+        return None
+    return LearntTexts(
+        texts=data, targets=targets_of(features.labels),
+        own=lambda rows: body_features(loaded, features.take(rows)),
+        passing=Passing(
+            max_length=settings.max_length, device=settings.device, threads=settings.threads, stop=stop
+        ),
+    )  # fmt: skip
 
 
 def body_features(loaded: TaskModel, features: Sequence[Feature]) -> Tensor:

@@ -13,6 +13,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.naming.building import failures, offline, quiet, too_many_layers
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.failures import first_line
+from coldfuse.training.lacking import require_found
 
 _FEW_LAYERS = 1024
 """Number of layers or experts that any model may have; more only where the files have as many tensors."""
@@ -21,18 +22,19 @@ NO_LIMIT = 1 << 20
 """Number of tokens from which on a limit is none: tokenizers without one say 10^30."""
 
 
-def load_body(model_dir: Path, *, structure_only: bool = False) -> nn.Module:
+def load_body(model_dir: Path, *, structure_only: bool = False, may_lack: bool = False) -> nn.Module:
     """Load the shared body of the model in `model_dir`, in float32, without any head.
 
     Args:
         model_dir: A Hugging Face model folder.
         structure_only: True for the modules alone, without memory for weights (on torch's device `meta`).
+        may_lack: True where a smaller part of it may be lacking in the files: it is drawn at random, and logged.
 
     Raises:
         UserInputError: The folder holds no model, or one that cannot be trained on texts: an encoder-decoder, one of
-            images or sounds, a quantised one, or one that needs code of its own.
+            images or sounds, a quantised one, or one that needs code of its own; or its files lack tensors of it.
     """
-    body = load_guarded(model_dir, lambda: _load(model_dir, structure_only=structure_only))
+    body = load_guarded(model_dir, lambda: _load(model_dir, structure_only=structure_only, may_lack=may_lack))
     kind, inputs = type(body).__name__, getattr(body, "main_input_name", "input_ids")
     if inputs != "input_ids":
         raise UserInputError(f"{model_dir}: {kind} takes {inputs}, expected a model of texts such as BERT or RoBERTa")
@@ -108,13 +110,18 @@ def _load_with_head(model_dir: Path, auto_class: str, settings: Mapping[str, obj
             f"{model_dir}: {config.model_type} is an architecture without {auto_class.removeprefix('AutoModelFor')} in "
             "transformers; take another --task, or a base that has such a head"
         )
-    model: nn.Module = loader.from_pretrained(
-        model_dir, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, **own
-    )
-    return model
+    model, info = loader.from_pretrained(
+        model_dir, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True,
+        output_loading_info=True, **own,
+    )  # fmt: skip
+    body, prefix = model.base_model, "" if model.base_model is model else f"{model.base_model_prefix}."
+    missing = {name.removeprefix(prefix) for name in info["missing_keys"] if name.startswith(prefix)}
+    require_found(model_dir, body, missing, unexpected=info["unexpected_keys"], may_lack=True)
+    found: nn.Module = model
+    return found
 
 
-def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:
+def _load(model_dir: Path, *, structure_only: bool, may_lack: bool = False) -> nn.Module:
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
     own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -124,7 +131,12 @@ def _load(model_dir: Path, *, structure_only: bool) -> nn.Module:
         with torch.device("meta"):
             structure: nn.Module = loader.from_config(config, trust_remote_code=False)
             return structure
-    body: nn.Module = loader.from_pretrained(model_dir, config=config, dtype=torch.float32, use_safetensors=True, **own)
+    loaded, info = loader.from_pretrained(
+        model_dir, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **own
+    )
+    body: nn.Module = loaded
+    missing, unexpected = info["missing_keys"], info["unexpected_keys"]
+    require_found(model_dir, body, missing, unexpected=unexpected, may_lack=may_lack)
     return body
 
 

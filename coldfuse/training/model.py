@@ -22,6 +22,8 @@ class Classified(NamedTuple):
     """Mean loss over the batch; None for a batch without labels."""
     logits: Tensor
     """Shape (examples, outputs of the head)."""
+    features: Tensor | None = None
+    """What the body makes of each text, before dropout, shape (examples, H); None of a head on something else."""
 
 
 class Classifier(nn.Module):
@@ -46,7 +48,7 @@ class Classifier(nn.Module):
         features = encode(self.body, batch)
         with torch.autocast(features.device.type, enabled=False):
             logits = self.head(self.dropout(features))
-            return Classified(None if labels is None else self.loss(logits, labels), logits)
+            return Classified(None if labels is None else self.loss(logits, labels), logits, features)
 
     @property
     def config(self) -> Any:

@@ -24,6 +24,7 @@ from coldfuse.training.checkpoint import (
     set_trained_tensors,
     unpack,
 )
+from coldfuse.training.classifying import learnt_texts
 from coldfuse.training.compute import native_autocast, pick_device
 from coldfuse.training.failures import failures_of_the_trainer
 from coldfuse.training.head import MAX_FITTING_EXAMPLES
@@ -83,8 +84,7 @@ class Run:
     def go(self, scratch: Path) -> FineTuned | Stopped:
         """Train, or go on with it, and say what came of it."""
         kept = self.job.folder if "report_to" in self.settings.train_args else None
-        reports = kept / "reports" if kept else scratch
-        arguments = make_arguments(self.settings, reports)
+        arguments = make_arguments(self.settings, kept / "reports" if kept else scratch)
         self.length = Length.of(len(self.features), arguments)
         if self.job.module_dir:  # what the start is scored with
             self._prepare()
@@ -144,6 +144,7 @@ class Run:
         beginning = Beginning(
             model=self.loaded.model, round=self.job.round, examples=self._single_examples, folder=self.job.folder,
             shared={n: p for n, p in self.loaded.model.named_parameters() if p.requires_grad and id(p) in own},
+            learnt=learnt_texts(self.loaded, self.job.train, self.features, settings=self.settings, stop=self.stop),
         )  # fmt: skip
         is_scaled = bool(self.settings.train_args.get("fp16"))
         return begin_terms(lines, beginning, is_scaled=is_scaled, saved=saved_part(saved, "terms") if saved else None)
@@ -293,8 +294,7 @@ class Run:
     def _report(self, phase: str, *, step: int, loss: float | None = None, score: float | None = None) -> None:
         """Hand one moment of the run to the progress callback."""
         elapsed_s = time.monotonic() - self.began_s
-        event = TrainingProgress(
+        self.progress(TrainingProgress(
             phase=phase, epoch=math.ceil(step / self.length.epoch_steps), step=step, num_steps=self.length.num_steps,
             loss=loss, score=score, examples_per_s=self.num_trained / elapsed_s if self.num_trained else None,
-        )  # fmt: skip
-        self.progress(event)
+        ))  # fmt: skip

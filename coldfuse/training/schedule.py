@@ -7,8 +7,6 @@ number of the step says everything.
 import hashlib
 from collections.abc import Sequence
 
-import torch
-
 _POOL_BATCHES = 16
 
 
@@ -27,6 +25,8 @@ def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int) -> list
     >>> sorted(sorted(batch) for batch in epoch_batches([3, 9, 3, 9], batch_size=2, seed=1))
     [[0, 2], [1, 3]]
     """
+    import torch  # noqa: PLC0415 - seeds alone are light
+
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(lengths), generator=generator).tolist()
     pool_size = batch_size * _POOL_BATCHES

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from coldfuse.errors import UserInputError
@@ -25,6 +27,7 @@ _LIMITS = {
 }
 
 _FULL = "full"
+_B_TUNING = re.compile(r"\bb[-_]tuning\b(?:\s*\(\s*([^()]*?)\s*\))?", re.IGNORECASE)
 _UNDECISIVE = ("threads", "device", "checkpoint_every_s", "train_args")
 """Settings that decide nothing but, at most, the last bits: when to save, and where to compute."""
 
@@ -106,16 +109,31 @@ def line_of_way(text: str, *, freeze_embeddings: bool = False) -> str:
 
 
 def lines_of_objectives(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return options of the local objective, each with every parameter, in one order.
+    """Return options of the local objective, each with every parameter and the digest of each file, in one order.
 
     Args:
         texts: One or more options in each, joined by `+`.
 
     Raises:
-        UserInputError: There is no such option or parameter.
+        UserInputError: There is no such option, parameter or file.
     """
     if not texts:
         return ()
     from coldfuse.training.objectives import parse_objectives
 
-    return tuple(objective.line() for objective in parse_objectives(texts))
+    return tuple(objective.settled().line() for objective in parse_objectives(texts))
+
+
+def with_teachers(texts: Sequence[str], teachers: Sequence[Path]) -> list[str]:
+    """Return options of the local objective with these teachers of B-Tuning, whose other parameters may be among them.
+
+    >>> with_teachers(["sam", "b-tuning(strength=10)"], [Path("/m/one"), Path("/m/two")])
+    ['sam', 'b-tuning(teachers="/m/one,/m/two", strength=10)']
+    >>> with_teachers(["wise-ft"], [Path("/m/one")])
+    ['wise-ft', 'b-tuning(teachers="/m/one")']
+    """
+    if not teachers:
+        return list(texts)
+    named = f'teachers="{",".join(map(str, teachers))}"'
+    found = [_B_TUNING.sub(lambda m: f"b-tuning({named}{', ' if m[1] else ''}{m[1] or ''})", text) for text in texts]
+    return found if found != list(texts) else [*texts, f"b-tuning({named})"]

@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback, Trai
 from coldfuse.errors import UserInputError
 from coldfuse.training.failures import failures_of
 from coldfuse.training.objectives import Terms
+from coldfuse.training.objectives.rows import ROWS, stacked_rows
 from coldfuse.training.schedule import derive_seed, epoch_batches, learning_rate_factor, split_batch
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks.task import Feature, TaskModel
@@ -69,7 +70,8 @@ class Parts:
         everything = range(len(features))
         at_once = self.tokens_at_once if self.loaded.is_divisible else 1 << 62
         indices = split_batch(lengths, everything, tokens_at_once=at_once)
-        parts = [self.loaded.collate([features[i] for i in some]) for some in indices]
+        chosen = [[features[i] for i in some] for some in indices]
+        parts = [{**self.loaded.collate(some), **stacked_rows(some)} for some in chosen]
         return {"parts": parts, "num_targets": [self.loaded.num_targets(part) for part in parts]}
 
 
@@ -110,7 +112,7 @@ class NodeTrainer(Trainer):
         self.last_loss = 0.0
         self._seen: list[Any] = []
         self._num_samples = 0
-        super().__init__(model=loaded.model, args=arguments, train_dataset=features)
+        super().__init__(model=loaded.model, args=arguments, train_dataset=terms.beside(features))
         self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = False  # a loss is a mean over its part, and weighed here
         self._clip = self.accelerator.clip_grad_norm_
@@ -165,10 +167,13 @@ class NodeTrainer(Trainer):
             if not num_targets:  # the mean over nothing is no number
                 continue
             with failures_of(self.loaded.shared_part, f"training on {len(next(iter(part.values())))} examples"):
+                given, share = dict(part), num_targets / num_targets_in_all
+                rows = given.pop(ROWS, None)
                 with self.compute_loss_context_manager():
-                    loss: Any = self.compute_loss(model, dict(part))
-                loss = loss.mean() * (num_targets / num_targets_in_all)
-                self.accelerator.backward(loss)
+                    loss, output = self.compute_loss(model, given, return_outputs=True)
+                loss = loss.mean() * share
+                more = None if rows is None else self.terms.loss(output.features, rows) * share
+                self.accelerator.backward(loss if more is None else loss + more)
             total += loss.detach()
         return total
 

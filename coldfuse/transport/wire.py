@@ -6,12 +6,10 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import islice, pairwise
-from typing import get_args
 
 from pydantic import ValidationError
 
 from coldfuse.core.blob import Part
-from coldfuse.core.federation import Close, Late, RoundRules
 from coldfuse.core.names import id_of, why_no_name
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import FederationError, TransportError, UserInputError
@@ -29,6 +27,7 @@ from coldfuse.gateway import (
 from coldfuse.gateway.rounds import MAX_NAMES
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.text import plain
+from coldfuse.transport.wire_rules import read_gate, read_rules, read_statistics, read_weighting, write_gate
 
 MAX_PARTS_ASKED = 4096
 """Parts that one `FindMissing` asks for at most."""
@@ -41,8 +40,6 @@ MAX_PAGE_BYTES = 2 << 20
 
 _MAX_NUMBER = (1 << 32) - 1
 """The largest number of a release or a round that the wire can say."""
-
-_KNOWN_RULES = {"close": get_args(Close), "late": get_args(Late)}
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -69,6 +66,9 @@ def write_status(status: Status) -> pb.GetStatusResponse:
         poll_after_ms=round(status.poll_after_s * 1000),
         federation_display_name=status.display_name,
         statistics=pb.StatisticsRule(**status.statistics.model_dump()) if status.statistics.wanted else None,
+        gate=None if status.gate is None else write_gate(status.gate),
+        weighting=status.weighting,
+        weighed=status.weighed,
     )
 
 
@@ -86,7 +86,7 @@ def read_status(message: pb.GetStatusResponse) -> Status:
         federation=message.federation_digest,
         name=plain(message.federation_name),
         method=plain(message.method),
-        rules=_read_rules(message.rules),
+        rules=read_rules(message.rules),
         max_contribution_bytes=message.max_contribution_bytes,
         latest=_read_name(message.latest),
         round=RoundStatus(
@@ -104,7 +104,10 @@ def read_status(message: pb.GetStatusResponse) -> Status:
         ),
         poll_after_s=min(max(message.poll_after_ms / 1000, MIN_POLL_S), MAX_POLL_S),
         display_name=_read_display_name(message.federation_name, message.federation_display_name),
-        statistics=_read_statistics(message) if message.HasField("statistics") else StatisticsRule(),
+        statistics=read_statistics(message) if message.HasField("statistics") else StatisticsRule(),
+        gate=read_gate(message.gate) if message.HasField("gate") else None,
+        weighting=read_weighting(message),
+        weighed=plain(message.weighed) if message.HasField("weighed") else None,
     )
 
 
@@ -238,6 +241,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
             base_release=fused.base_release if fused.HasField("base_release") else None,
             staleness_weight=fused.staleness_weight if fused.HasField("staleness_weight") else None,
             statistics=plain(fused.statistics) if fused.HasField("statistics") else None,
+            score_weight=fused.score_weight if fused.HasField("score_weight") else None,
         )
         for fused in message.contributions
     )
@@ -262,29 +266,6 @@ def _read_display_names(message: pb.Round) -> dict[str, str]:
 def _read_display_name(name_id: str, text: str) -> str | None:
     """Return a name for people, if it is one and has this id: nobody is shown under another's name."""
     return text if why_no_name(text) is None and id_of(text) == name_id and text != name_id else None
-
-
-def _read_rules(message: pb.RoundRules) -> RoundRules:
-    said: dict[str, object] = {"quorum": message.quorum, "deadline_s": message.deadline_s}
-    for field, value in message.ListFields():  # an older gateway says nothing of the others, a newer one may say more
-        if field.name not in _KNOWN_RULES or value in _KNOWN_RULES[field.name]:
-            said[field.name] = value
-    try:
-        return RoundRules.model_validate(said)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise TransportError(
-            f"the gateway's rules are none: {problem['loc'][0]} {problem['input']!r}: {problem['msg']}"
-        ) from None
-
-
-def _read_statistics(message: pb.GetStatusResponse) -> StatisticsRule:
-    """Return what is wanted beside deltas; what only a newer version knows cannot be brought, and is not asked for."""
-    said = message.statistics
-    try:
-        return StatisticsRule.model_validate({"kind": said.kind, "presence": said.presence or "require"})
-    except ValidationError:
-        return StatisticsRule()
 
 
 def _read_part(message: pb.Part) -> Part:

@@ -10,33 +10,30 @@ member cannot draw again, as its key signs the same thing in one way.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from coldfuse.core.contribution import Count
-from coldfuse.core.serialization import decode, encode
+from coldfuse.core.serialization import encode
 from coldfuse.core.value import Digest, Name, Sentence, Value
-from coldfuse.errors import CodecError
-from coldfuse.trust.envelope import read_envelope, sign
+from coldfuse.trust.envelope import sign
 from coldfuse.trust.identity import Identity
-from coldfuse.trust.rights import Asker, require_right
+from coldfuse.trust.member_word import MemberWord, claimed_word, read_word
+from coldfuse.trust.rights import Asker
 from coldfuse.trust.view import TrustView
 
 MAX_CHECK_BYTES = 64 << 10
 """More than a member's word on a release takes."""
 
-METHOD = "PutCheck"
-"""What a member must have the right to do, for its word to count."""
 
-
-class Check(Value):
+class Check(MemberWord):
     """What a member says of a release."""
 
-    federation: Digest
-    """Fingerprint of the root."""
-    member: Name
-    """Who says it."""
+    signed_as: ClassVar[str] = "check"
+    right: ClassVar[str] = "PutCheck"
+    max_bytes: ClassVar[int] = MAX_CHECK_BYTES
+
     release: Count
     """Number of the release."""
     manifest: Digest
@@ -51,6 +48,11 @@ class Check(Value):
         default_factory=dict
     )
     """Versions of the software that has fused again."""
+
+    @property
+    def said_at_s(self) -> float:
+        """Seconds since 1970 at which it was said, by the member's clock."""
+        return self.checked_at_s
 
 
 class _Lot(Value):
@@ -74,15 +76,12 @@ def claimed_check(data: bytes) -> Check:
     Raises:
         CodecError: It is none, or too long for one.
     """
-    what = "the check"
-    if len(data) > MAX_CHECK_BYTES:
-        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_CHECK_BYTES:,} are taken")
-    return decode(Check, read_envelope(data, what=what).content("check", what=what), what=what)
+    return claimed_word(Check, data)
 
 
 def sign_check(check: Check, identity: Identity) -> bytes:
     """Return the envelope of a member's word."""
-    return sign(encode(check), "check", [identity.signer])
+    return sign(encode(check), Check.signed_as, [identity.signer])
 
 
 def read_check(
@@ -98,18 +97,11 @@ def read_check(
         what: What the errors call it.
 
     Raises:
-        CodecError: It is none.
+        CodecError: It is none, or too long for one.
         SignatureError: It is not signed by that member.
         NotAllowedError: There is no such member (any more), or it may not speak.
     """
-    envelope = read_envelope(data, what=what)
-    payload = envelope.content("check", what=what)
-    check = decode(Check, payload, what=what)
-    own = envelope.signatures[0] if len(envelope.signatures) == 1 else None
-    at_s = None if is_new else check.checked_at_s
-    asker = view.verify(payload, "check", own, name=check.member, what=what, at_s=at_s)
-    require_right(METHOD, asker, is_open=view.known().root.is_open, now_s=now_s)
-    return check, asker
+    return read_word(Check, view, data, now_s=now_s, is_new=is_new, what=what)
 
 
 def is_drawn(identity: Identity, manifest: str, *, share: float) -> bool:

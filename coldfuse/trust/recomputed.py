@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coldfuse.core.words import printable
 from coldfuse.errors import CodecError, NotAllowedError, SignatureError
-from coldfuse.trust.check import MAX_CHECK_BYTES, METHOD, Check, read_check, word_key
+from coldfuse.trust.check import MAX_CHECK_BYTES, Check, read_check, word_key
 from coldfuse.trust.reading import ReadSigned
 from coldfuse.trust.rights import RIGHTS
 from coldfuse.trust.view import Known, TrustView
@@ -69,7 +69,7 @@ def recomputations_of(
 
 
 def _who_may(known: Known, now_s: float) -> list[str]:
-    allowed = RIGHTS[METHOD]
+    allowed = RIGHTS[Check.right]
     return [
         name
         for name, member in known.members.members.items()

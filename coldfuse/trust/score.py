@@ -6,18 +6,19 @@ so it counts for no other. A member may say it anew until the gate has decided, 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from coldfuse.core.contribution import Count
 from coldfuse.core.gate_rules import MAX_SUITES, SuiteCounts
-from coldfuse.core.serialization import decode, encode
-from coldfuse.core.value import Digest, Name, Value
-from coldfuse.errors import CodecError, NotAllowedError
-from coldfuse.trust.envelope import read_envelope, sign
+from coldfuse.core.serialization import encode
+from coldfuse.core.value import Digest, Name
+from coldfuse.errors import NotAllowedError
+from coldfuse.trust.envelope import sign
 from coldfuse.trust.identity import Identity
-from coldfuse.trust.rights import Asker, require_right
+from coldfuse.trust.member_word import MemberWord, claimed_word, read_word
+from coldfuse.trust.rights import Asker
 from coldfuse.trust.view import TrustView
 
 MAX_SCORE_BYTES = 64 << 10
@@ -26,17 +27,14 @@ MAX_SCORE_BYTES = 64 << 10
 MAX_WORDS = 8
 """Number of times that a member may say something of one candidate."""
 
-METHOD = "PutScore"
-"""What a member must have the right to do, for its counts to be taken."""
 
-
-class Score(Value):
+class Score(MemberWord):
     """What a member says of a candidate."""
 
-    federation: Digest
-    """Fingerprint of the root."""
-    member: Name
-    """Who says it."""
+    signed_as: ClassVar[str] = "score"
+    right: ClassVar[str] = "PutScore"
+    max_bytes: ClassVar[int] = MAX_SCORE_BYTES
+
     round: Count
     """Number of the round."""
     manifest: Digest
@@ -53,6 +51,11 @@ class Score(Value):
         default_factory=dict
     )
     """Versions of the software that has scored."""
+
+    @property
+    def said_at_s(self) -> float:
+        """Seconds since 1970 at which it was said, by the member's clock."""
+        return self.scored_at_s
 
 
 def score_key(round_number: int, manifest: str, member: str) -> str:
@@ -75,15 +78,12 @@ def claimed_score(data: bytes) -> Score:
     Raises:
         CodecError: It is none, or too long for one.
     """
-    what = "the score"
-    if len(data) > MAX_SCORE_BYTES:
-        raise CodecError(f"{what}: {len(data):,} bytes, at most {MAX_SCORE_BYTES:,} are taken")
-    return decode(Score, read_envelope(data, what=what).content("score", what=what), what=what)
+    return claimed_word(Score, data)
 
 
 def sign_score(score: Score, identity: Identity) -> bytes:
     """Return the envelope of a member's counts."""
-    return sign(encode(score), "score", [identity.signer])
+    return sign(encode(score), Score.signed_as, [identity.signer])
 
 
 def read_score(
@@ -103,14 +103,7 @@ def read_score(
         SignatureError: It is not signed by that member.
         NotAllowedError: There is no such member (any more), it may not, or it speaks in another's name.
     """
-    score = claimed_score(data)
-    envelope = read_envelope(data, what=what)
-    own = envelope.signatures[0] if len(envelope.signatures) == 1 else None
-    asker = view.verify(
-        envelope.content("score", what=what), "score", own, name=score.member, what=what,
-        at_s=None if is_new else score.scored_at_s,
-    )  # fmt: skip
-    require_right(METHOD, asker, is_open=view.known().root.is_open, now_s=now_s)
+    score, asker = read_word(Score, view, data, now_s=now_s, is_new=is_new, what=what)
     if others := {one.evaluator for one in score.counts} - {score.member}:
         raise NotAllowedError(f"{what}: {score.member} counts in the name of {sorted(map(str, others))[0][:80]}")
     return score, asker

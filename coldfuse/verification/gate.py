@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coldfuse.core.gate import GateDecision, GateRules, decide
-from coldfuse.core.gating import Evaluated
-from coldfuse.core.round import Fused, Published
+from coldfuse.core.gating import Evaluated, Weighed
+from coldfuse.core.round import Fused, Published, RoundState, fold
+from coldfuse.core.scored_weights import Weighting, weigh
 from coldfuse.verification.causes import Cause
 from coldfuse.verification.journals import SeenRound
 
@@ -50,3 +51,30 @@ def _of_decision(event: Evaluated, candidate: Fused | None, rules: GateRules) ->
 
 def _does(decision: GateDecision) -> str:
     return "published" if decision.publish else "kept back"
+
+
+def weighing_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
+    """Return what does not agree in what a journal says of weights by score: the factors follow from the counts.
+
+    Args:
+        round_: The round, as its journal has it.
+    """
+    terms = round_.state.opened.terms if round_.state.opened is not None else None
+    wanted = (terms.weighting if terms else None) or "none"
+    for place, event in enumerate(round_.events):
+        if isinstance(event, Weighed):
+            yield from _of_weights(event, fold(round_.events[:place]), wanted)
+            return
+        if isinstance(event, Fused) and wanted != "none":
+            yield Cause.GAP, "was fused, and nothing says what its contributions weigh by their scores"
+            return
+
+
+def _of_weights(event: Weighed, before: RoundState, wanted: Weighting) -> Iterator[tuple[Cause, str]]:
+    if event.weighting != wanted:
+        yield Cause.CONTRADICTION, f"weighs by {event.weighting}, and its rules say {wanted}"
+        return
+    right, why = weigh(wanted, before.to_fuse, before.gating.scored)
+    if dict(event.factors) != right:
+        said = ", ".join(f"{factor:g}" for factor in event.factors.values())[:200] or "none"
+        yield Cause.CONTRADICTION, f"its weights by score are {said}, and by its counts they are others: {why}"

@@ -116,7 +116,7 @@ class Recomputing:
         if release.manifest.retraction is not None or opened.retraction is not None:
             self._require_retracted(release.manifest, base, opened, round_number=round_.number)
             return
-        admissions = [round_.state.admitted[c] for c in closed.contributions if c in round_.state.admitted]
+        admissions = list(round_.state.to_fuse.values())
         self._screen_again(admissions, base)
         manifest, fused = fuse_again(
             self.federation.under(opened.terms), base, admissions, self.executor, round_number=round_.number

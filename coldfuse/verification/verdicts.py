@@ -14,7 +14,7 @@ from coldfuse.core.gating import Evaluated
 from coldfuse.core.round import Admitted, Closed, Fused, LeaderEvent, Opened, Rejected, RoundState, fold
 from coldfuse.trust.provenance import Statement
 from coldfuse.verification.causes import Cause
-from coldfuse.verification.gate import gate_problems
+from coldfuse.verification.gate import gate_problems, weighing_problems
 from coldfuse.verification.journals import SeenRound
 from coldfuse.verification.releases import SeenRelease
 
@@ -37,6 +37,7 @@ def problems_of(
     yield from _of_verdicts(round_)
     yield from _of_closing(round_)
     yield from gate_problems(round_)
+    yield from weighing_problems(round_)
     yield from _of_release(round_, releases)
 
 

@@ -10,20 +10,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.rollback import Rollback
 from coldfuse.core.round import RoundState
 from coldfuse.core.serialization import canonical_json, sha256
 
 CLOSED, GATE_FAILED, RELEASED = "coldfuse.round.closed", "coldfuse.gate.failed", "coldfuse.release.published"
+DISPUTED = "coldfuse.gate.disputed"
 ROLLED_BACK = "coldfuse.channel.rolledback"
 
 Place = tuple[int, int]
 """Number of a round, and what has happened in it: what is told later has a greater one."""
 
-_CLOSED, _FIRST_FAILURE, _RELEASED, OVER = 1, 2, 900, 1000
+_CLOSED, _FIRST_FAILURE, _DISPUTED, _RELEASED, OVER = 1, 2, 800, 900, 1000
 """The second parts of places: that a round was closed, that its gate refused a candidate, and another one, and so on,
-that it made a release, and what comes after all that a round tells."""
+that one member warns of what is published, that it made a release, and what comes after all that a round tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,9 @@ def notices_of(federation: str, number: int, state: RoundState, made: ReleaseMan
     ):
         data = {"round": number, "candidate": failed.manifest, "reason": failed.decision.reason}
         yield Notice(federation=federation, type=GATE_FAILED, subject=subject, data=data, round=number, step=step)
+    if state.published is not None and (warning := state.gating.warning(_rules(state))) is not None:
+        data = {"round": number, "candidate": warning.manifest, "reason": warning.decision.reason}
+        yield Notice(federation=federation, type=DISPUTED, subject=subject, data=data, round=number, step=_DISPUTED)
     if state.published is not None:
         release = state.published.release
         facts = _facts(made) if made is not None else {}
@@ -87,6 +92,10 @@ def notices_of(federation: str, number: int, state: RoundState, made: ReleaseMan
             federation=federation, type=RELEASED, subject=f"releases/{release}", round=number, step=_RELEASED,
             data={"round": number, "release": release} | facts, at_s=made.created_at_s if made else None,
         )  # fmt: skip
+
+
+def _rules(state: RoundState) -> GateRules | None:
+    return state.opened.terms.gate if state.opened is not None and state.opened.terms is not None else None
 
 
 def notice_of(federation: str, rollback: Rollback) -> Notice:

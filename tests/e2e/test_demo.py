@@ -7,12 +7,13 @@ import os
 import signal
 import threading
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 import pytest
 from commands import Process, coldfuse, wait_until
 
-from coldfuse.experiments.demo_data import TASKS
+from coldfuse.experiments.demo_data import HARMFUL, TASKS
 
 pytestmark = [
     pytest.mark.skipif(
@@ -93,10 +94,23 @@ def test_it_improves_on_the_base_and_says_so(demo):
     for scores in results["rounds"]:
         assert scores["accuracy"].keys() == {task.name for task in TASKS}
         assert all(0 <= value <= 1 for value in scores["accuracy"].values())
-        assert math.isclose(scores["seen_mean"], sum(scores["accuracy"][name] for name in results["seen"]) / 4)
+        assert math.isclose(scores["seen_mean"], fmean(scores["accuracy"][name] for name in results["seen"]))
     assert len({scores["model_digest"] for scores in results["rounds"]}) == len(results["rounds"]) > 1
     assert results["rounds"][-1]["seen_mean"] > results["rounds"][0]["seen_mean"]
     assert process.lines[-1] == f"digest {results['rounds'][-1]['model_digest']}"
+
+
+def test_the_contributor_with_shuffled_labels_is_left_out_by_the_gate_and_the_demo_says_why(demo):
+    out, process, _ = demo
+    results = json.loads((out / "results.json").read_text())
+    assert results["ended"] is None
+    (left_out,) = results["left_out"]
+    assert (left_out["round"], left_out["contributor"], left_out["by"]) == (1, HARMFUL.name, "gate")
+    assert left_out["with_it"].keys() == left_out["without_it"].keys() == set(results["seen"])
+    assert fmean(left_out["with_it"].values()) < -0.01 < fmean(left_out["without_it"].values())
+    said = next(line for line in process.lines if line.startswith("round 1: shuffled was left out by the gate: "))
+    assert "with it" in said
+    assert any("mean of unseen sets" in line and "with the last release" in line for line in process.lines)
 
 
 def test_it_leaves_a_plot_and_a_model_that_loads(demo):

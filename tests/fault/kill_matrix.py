@@ -161,7 +161,7 @@ class Field:
         path = self.folder / f"{manifest.contributor}-{manifest.round}.json"
         path.write_text(manifest.model_dump_json())
         script = (sys.executable, sender.__file__, self.address, self.folder / "own", path)
-        self.contributors = [Process(*script)]
+        self.contributors = [Process.born(*script)]
         return self.contributors[0]
 
     def __enter__(self) -> Field:

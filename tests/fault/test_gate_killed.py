@@ -10,8 +10,10 @@ from dying_store import DyingStore, KilledError
 from evaluating import EvaluatedFederation
 from faulty_store import installed
 from gated import SignSuite, contribute_all, gated_federation, lead_gated
+from tiny_rounds import make_federation, make_model
 
 from coldfuse.core.round import Closed, RoundState
+from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.storage import LocalStore, ObjectStore
 
@@ -70,6 +72,29 @@ def test_whoever_leads_next_tries_and_drops_the_same_and_makes_the_same_release(
             play(dying)
         federation = play(LocalStore(folder))
         assert story(federation.journal(1).state()) == expected, number
+        assert federation.latest().model_digest == release.model_digest, number
+
+
+def test_whoever_leads_next_weighs_the_same_by_scores_and_makes_the_same_release(tmp_path: Path) -> None:
+    made = make_federation(
+        tmp_path / "made", make_model(), quorum=3, method="weighted-mean", screening=ScreeningRules.off(),
+        weighting="leave-one-out",
+    )  # fmt: skip
+    lead_gated(made)
+    contribute_all(made, {"ada": 0.4, "ben": 0.05, "cy": 0.3})
+    assert isinstance(lead_gated(made, steps=1)[-1], Closed)
+    place = tmp_path / "made" / "store"
+    with installed(Watched(str(shutil.copytree(place, tmp_path / "calm")))) as calm:
+        federation = play(calm)
+    weighed, release = federation.journal(1).state().gating.weighed, federation.latest()
+    assert weighed is not None
+    assert len(set(weighed.factors.values())) == 3
+    for number in range(1, calm.num_done + 1, 4):  # type: ignore[attr-defined]
+        folder = str(shutil.copytree(place, tmp_path / str(number)))
+        with installed(Watched(folder, dies_at=number)) as dying, pytest.raises(KilledError):
+            play(dying)
+        federation = play(LocalStore(folder))
+        assert federation.journal(1).state().gating.weighed == weighed, number
         assert federation.latest().model_digest == release.model_digest, number
 
 

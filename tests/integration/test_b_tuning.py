@@ -13,9 +13,10 @@ from torch.nn.functional import mse_loss
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.b_tuning import Teaching, teach
-from coldfuse.evaluation.transferability import logme_weights
 from coldfuse.training.encoding import encode_all, tokenize
+from coldfuse.training.evidence import linear_models
 from coldfuse.training.intake import find_intake
+from coldfuse.training.learnt import targets_of
 from coldfuse.training.loading import load_body, load_tokenizer
 
 WORDS = (("good", "great", "fine"), ("bad", "awful", "poor"))
@@ -46,7 +47,7 @@ def features_of(folder: Path, data: TextDataset) -> np.ndarray:
 def test_one_teacher_says_what_its_own_linear_model_does(models: dict[str, Path], data: TextDataset) -> None:
     teaching = teach(models["base"], {"one": models["one"]}, data)
     own = features_of(models["one"], data)
-    np.testing.assert_allclose(teaching.targets, own @ logme_weights(own, data.labels).T, atol=1e-5)
+    np.testing.assert_allclose(teaching.targets, own @ linear_models(own, targets_of(data.labels).T)[1].T, atol=1e-5)
     assert teaching.shares == {"one": 1.0}
     right = (teaching.targets.argmax(dim=1).numpy() == np.array(data.labels)).mean()
     assert right > 0.9

@@ -17,7 +17,8 @@ from coldfuse.core.gating import Evaluated
 from coldfuse.core.round import Published
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.gate_suites import Suite, SuiteFiles, read_suite
+from coldfuse.evaluation.named_suites import SuiteFiles, read_named_suite
+from coldfuse.evaluation.suites import Suite
 from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
@@ -38,7 +39,7 @@ def write_reviews(path: Path, *, num: int = 400) -> Path:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    return read_suite(SuiteFiles.parse(f"mood={write_reviews(tmp_path_factory.mktemp('data') / 'reviews.csv')}"))
+    return read_named_suite(SuiteFiles.parse(f"mood={write_reviews(tmp_path_factory.mktemp('data') / 'reviews.csv')}"))
 
 
 def make_federation(folder: Path) -> Federation:
@@ -75,7 +76,7 @@ def test_a_suite_that_the_model_cannot_be_scored_on_is_refused_before_any_round(
 
     federation = make_federation(tmp_path)
     (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "the film was good {n}"}}\n' for n in range(20)))
-    causal = read_suite(SuiteFiles.parse(f"prose:text-generation={tmp_path / 'texts.jsonl'}"))
+    causal = read_named_suite(SuiteFiles.parse(f"prose:text-generation={tmp_path / 'texts.jsonl'}"))
     base = open_base(federation, federation.latest())
     with pytest.raises(UserInputError, match="suites cannot be used with the model"):
         SuiteExaminer([causal]).prepare(federation, base, ThreadExecutor(1))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 from commands import Process, coldfuse, wait_until
@@ -15,8 +17,15 @@ from coldfuse.cli.main import app
 from coldfuse.consumer import hold
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import ColdfuseError, UserInputError
+from coldfuse.experiments.fusion_data import Sizes as Taken
+from coldfuse.experiments.fusion_data import read_task
+from coldfuse.experiments.fusion_models import read_model, write_model
 from coldfuse.experiments.paper.corpus import read_corpus
+from coldfuse.experiments.paper.making import Workshop, make
+from coldfuse.experiments.paper.models import Fused, Gated, Pretrained
 from coldfuse.experiments.paper.multitask import Multitask, pool
+from coldfuse.experiments.paper.protocol import Share
+from coldfuse.experiments.paper.values import Sizes
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.settings import TrainingSettings
 
@@ -86,6 +95,31 @@ def test_baselines_averages_and_hostile_contributors_are_models_like_others(data
     assert {row["variant"] for row in found} == {"ColD Fusion", "EMA of releases", "one-shot", "multitask"}
     assert len({row["model"] for row in found}) == 4  # the start, the release, which is the one-shot one too, and two
     assert all(0 <= row["accuracy"] <= 1 for row in found)
+
+
+@pytest.mark.parametrize("is_better", [True, False])
+def test_a_gate_publishes_what_is_better_on_seen_data_and_else_keeps_the_base(data, base, tmp_path, is_better):
+    """Words say the label; a model that cannot tell words apart is worse, one that can is better."""
+    rows = read_task(data / "books", Taken(train=80, validation=8, test=20), seed=0)
+    train, validation = rows.train.take(range(24)), rows.train.take(range(24, len(rows.train)))
+    tasks = {"books": replace(rows, train=train, validation=validation)}
+    shop = Workshop(
+        work=tmp_path, base=base, tasks=tasks, digests={"books": "d"}, sizes=Sizes(scoring=24), threads=1
+    )  # fmt: skip
+    before, candidate = (
+        Pretrained(digest="good", how=""),
+        Fused(start=Pretrained(digest="", how=""), tuned=(), recipe=""),
+    )
+    blind = {name: t * 0.0 if "word_embeddings" in name else t for name, t in read_model(base).items()}
+    write_model(tmp_path / "blind", base, blind)
+    if is_better:  # the base is the blind one
+        shop = replace(shop, base=tmp_path / "blind")
+    shutil.copytree(base if is_better else tmp_path / "blind", shop.place(candidate))
+    model = Gated(
+        before=before, candidate=candidate, shares=(Share(set="books", first=0, count=24),), data=("d",)
+    )  # fmt: skip
+    found = make(shop, model)
+    assert open_checkpoint(found).digest() == open_checkpoint(base).digest()  # the better one of the two, either way
 
 
 def test_nothing_is_made_where_only_what_is_there_is_asked_for(data, base, tmp_path):

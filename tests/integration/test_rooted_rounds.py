@@ -20,6 +20,7 @@ from coldfuse.core.round import Abandoned, Admitted, Closed, Fused, LeaderEvent,
 from coldfuse.core.signature import Signature
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import NotAllowedError, WorkerLostError
+from coldfuse.gateway.rounds import Rounds, describe_round
 from coldfuse.registry.federation import open_federation
 from coldfuse.trust.founding import AggregatorSigner
 from coldfuse.trust.identity import Identity
@@ -67,6 +68,21 @@ def test_nobody_waits_for_who_was_revoked(made: RootedFederation) -> None:
     opened = made.opened(leads=False).journal(2).state().opened
     assert opened is not None
     assert [one.contributor for one in opened.active] == ["ada"]
+
+
+def test_a_round_may_wait_for_everybody_enrolled_even_if_they_were_so_since_it_opened(tmp_path: Path) -> None:
+    made = RootedFederation(tmp_path, rules={"quorum": 1, "deadline_s": 60.0, "close": "all"})
+    open_round(made)  # nobody is enrolled yet
+    members = {name: made.enroll(name) for name in ("ada", "bob", "cy")}
+    made.enroll("eve", "evaluator")  # who sends nothing
+    made.send("ada", make_changes(MODEL, 0), members["ada"])
+    assert not any(isinstance(event, Closed) for event in lead(made.opened(), 1))
+    status = describe_round(made.opened().settings.rules, Rounds(made.opened(leads=False)).standing())
+    assert (status.num_missing, status.num_active) == (2, 3)
+    made.send("bob", make_changes(MODEL, 1), members["bob"])
+    made.revoke("cy")
+    events = lead(made.opened(), 1)
+    assert [len(event.contributions) for event in events if isinstance(event, Closed)] == [2]
 
 
 def stranger(made: RootedFederation) -> Identity:

@@ -26,7 +26,8 @@ seconds = st.floats(0.0, 50.0)
 def rules_of(draw: st.DrawFn) -> RoundRules:
     return RoundRules(
         quorum=draw(st.integers(1, 4)), deadline_s=draw(st.floats(0.5, 25.0)),
-        close=draw(st.sampled_from(("quorum", "active", "grace"))), grace_s=draw(st.sampled_from((0.0, 1.0, 150.0))),
+        close=draw(st.sampled_from(("quorum", "active", "grace", "all"))),
+        grace_s=draw(st.sampled_from((0.0, 1.0, 150.0))),
         max_grace_s=draw(st.none() | st.floats(0.5, 50.0)), spread=draw(st.floats(0.0, 5.0)),
     )  # fmt: skip
 

@@ -13,7 +13,8 @@ _PANEL = "When a round closes, and who is late"
 
 _CLOSE = typer.Option(
     help="When a round with its quorum closes: quorum (at once), active (when everybody who contributed lately has "
-    "come), or grace (when all have usually come, by past rounds). A new federation: active.",
+    "come), grace (when all have usually come, by past rounds), or all (when everybody enrolled has come). A new "
+    "federation: active.",
     rich_help_panel=_PANEL,
 )
 _GRACE = typer.Option(

@@ -60,7 +60,17 @@ class Training:
         typer.Option(
             "--objective",
             help="What else training heeds: fedprox(mu=0.01), l2-sp, ewc, si, sam(rho=0.05), layer-decay(decay=0.8), "
-            "wise-ft; several, or joined by +.",
+            "wise-ft, b-tuning (see --teacher); several, or joined by +.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+    teachers: Annotated[
+        list[str],
+        typer.Option(
+            "--teacher",
+            help="Another base that training learns from, by what it says of your data (B-Tuning): a folder or a "
+            "model of the hub; several, such as those that `coldfuse rank` puts first.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),

@@ -21,7 +21,8 @@ Folder = Annotated[Path | None, typer.Option(help="Where to put the files; the s
 class DemoOptions:
     """Run a whole federation on this machine: a gateway, a Ray aggregator, four contributors with real, different data.
 
-    Needs no network. Shows how the shared model improves, and leaves it in a folder.
+    One of them has shuffled labels, and the federation's gate finds it. Needs no network. Shows how the shared model
+    improves and who was left out, and leaves it in a folder.
 
     Example: coldfuse demo --fast
     """

@@ -38,6 +38,20 @@ _TO_STOP = typer.Option(
     "operator's own suites always can.",
     rich_help_panel=_PANEL,
 )
+_ON_ONE = typer.Option(
+    help="What the word of an evaluator does whom none can second, as fewer than --gate-to-stop answer. warn: its "
+    "examples count where it finds nothing; where it alone sees a loss, the release is out all the same, called "
+    "disputed, and the channel stable begins to wait anew (--stable-after), as after a rollback. So one member stops "
+    "and hides nothing, but can hold up stable, which promote moves. --gate-to-stop 1 gives each a veto instead: one "
+    "that lies, or is broken, then stops the federation. ignore: there is never enough data. A new gate: warn.",
+    rich_help_panel=_PANEL,
+)
+_MAX_MISSED = typer.Option(
+    metavar="N|never",
+    help="Do not wait for evaluators who left so many rounds in a row unanswered (3); they count, and are waited for "
+    "again, as soon as they answer. never: wait for all, always. A new gate: 3.",
+    rich_help_panel=_PANEL,
+)
 _ASKS = typer.Option(
     help="How often one validation set is asked at most (4), in --gate-per-rounds rounds.", rich_help_panel=_PANEL
 )
@@ -66,6 +80,8 @@ class GateWords:
     gate_on_silence: Annotated[Literal["publish", "keep"] | None, _ON_SILENCE] = None
     gate_evaluators: Annotated[int | None, _EVALUATORS] = None
     gate_to_stop: Annotated[int | None, _TO_STOP] = None
+    gate_on_one: Annotated[Literal["warn", "ignore"] | None, _ON_ONE] = None
+    gate_max_missed: Annotated[str | None, _MAX_MISSED] = None
     gate_asks: Annotated[int | None, _ASKS] = None
     gate_per_rounds: Annotated[int | None, _PER_ROUNDS] = None
     gate_noise: Annotated[float | None, _NOISE] = None

@@ -11,8 +11,10 @@ import typer
 from coldfuse.cli.options.channels import ChannelChange, ChannelWords, Telling
 from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.gate import GateWords
+from coldfuse.cli.options.keep import KeepWords
 from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
 from coldfuse.cli.options.trust import OperatorKey
+from coldfuse.core.scored_weights import Weighting
 
 _NAME = typer.Option(help="The federation's name, of any script.")
 _QUORUM = typer.Option(min=1, help="Admitted contributions that let a round close.")
@@ -24,6 +26,13 @@ _SCREENING = typer.Option(
 _STATISTICS = typer.Option(
     help="For a method that looks at statistics (regmean, fisher, precision): whether a contribution without them is "
     "rejected (require), or counts as one whose data say the same of everything (optional)."
+)
+_WEIGHTING = typer.Option(
+    help="For a method that looks at weights (weighted-mean): multiply each contribution's by what the aggregator's "
+    "suites (coldfuse aggregator --suite) find it worth, by a third to three times: validation (how much better the "
+    "base is with it alone), or leave-one-out (how much worse all are without it). That many more models are fused and "
+    "scored a round, up to 128; few examples score at random. Without suites all count as ever, and the journal says "
+    "so. none: the method's own weights alone (weighted-mean(by=examples|score)). A new federation: none."
 )
 _BY = typer.Option(help="Who makes the change, for the history; your user and machine by default.")
 
@@ -85,9 +94,11 @@ class InitOptions:
     deadline: Annotated[str, _DEADLINE] = "15m"
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"
     statistics: Annotated[Literal["require", "optional"], _STATISTICS] = "require"
+    weighting: Annotated[Weighting | None, _WEIGHTING] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
     channels: ChannelWords = field(default_factory=ChannelWords)
+    keep: KeepWords = field(default_factory=KeepWords)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +118,11 @@ class SetOptions:
     deadline: Annotated[str | None, _DEADLINE] = None
     screening: Annotated[Literal["strict", "off"] | None, _SCREENING] = None
     statistics: Annotated[Literal["require", "optional"] | None, _STATISTICS] = None
+    weighting: Annotated[Weighting | None, _WEIGHTING] = None
     closing: ClosingWords = field(default_factory=ClosingWords)
     gating: GateWords = field(default_factory=GateWords)
     channels: ChannelChange = field(default_factory=ChannelChange)
+    keep: KeepWords = field(default_factory=KeepWords)
     by: Annotated[str | None, _BY] = None
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)

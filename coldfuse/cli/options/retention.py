@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from coldfuse.cli.options.keep import KeepWords
 from coldfuse.cli.options.operator import Holding
 from coldfuse.cli.options.shared import AsJson, Memory, Store
 
@@ -49,37 +50,23 @@ class RetractOptions:
     as_json: AsJson = False
 
 
-_MOST = "all by default"
-
-
 @dataclass(frozen=True, kw_only=True)
 class GcOptions:
     """Remove what nothing needs: what was rejected, replaced or never finished, and what the rules do not keep.
 
     Nothing that a channel, an open round, an upload or a kept release needs is removed, nor anything that has been
     needed within the last five minutes: what is found is announced, waited for, and looked at once more. The
-    federation goes on meanwhile; whoever leads waits some seconds. Killed anywhere, run it again.
+    federation goes on meanwhile; whoever leads waits some seconds. Killed anywhere, run it again. How much is kept
+    where no option says so is a setting (coldfuse set STORE --keep-releases 20); all, where there is none.
 
     Example: coldfuse gc ./federation --keep-releases 20 --keep-deltas 10 --dry-run
     """
 
     store: Store
-    keep_releases: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help=f"Number of the newest releases whose files are kept; {_MOST}. Channels' are kept anyway."
-        ),
-    ] = None
-    keep_deltas: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help=f"Number of the newest releases whose contributions are kept; {_MOST}. Without them a release can "
-            "neither be fused again (verify --recompute) nor without somebody (retract).",
-        ),
-    ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed and why, and do nothing.")] = (
-        False
-    )
+    keep: KeepWords = field(default_factory=KeepWords)
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be removed and why, which rule keeps the rest, and do nothing."),
+    ] = False
     holding: Holding = field(default_factory=Holding)
     as_json: AsJson = False

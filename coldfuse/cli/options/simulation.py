@@ -89,8 +89,8 @@ class RealData:
         list[str],
         typer.Option(
             help="Files of one task, or the name of a bundled sample (snips, banking77, goemotions_ekman, "
-            "poem_sentiment, germeval2018, boolq): contributors train on parts of it, every method meets every attack, "
-            "and the fused models are scored. Without it, the federation is put under load.",
+            "clinc150, poem_sentiment, germeval2018, boolq): contributors train on parts of it, every method "
+            "meets every attack, and the fused models are scored. Without it, the federation is put under load.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = field(default_factory=list)

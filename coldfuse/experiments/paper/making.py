@@ -16,15 +16,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from coldfuse.core.gate import GateRules, SuiteCounts, decide
 from coldfuse.data.dataset import TextDataset
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.engine.folder_fusion import FolderFusion, fuse_folders
 from coldfuse.engine.recipes import read_recipe
 from coldfuse.errors import ColdfuseError, UserInputError
+from coldfuse.evaluation.measured import compare
+from coldfuse.evaluation.outcomes import score_folder
+from coldfuse.evaluation.suites import Suite
 from coldfuse.experiments.fusion_data import Task
 from coldfuse.experiments.fusion_models import publish, read_model, write_model
 from coldfuse.experiments.fusion_round import ATTACKS
-from coldfuse.experiments.paper.models import Averaged, Fused, Model, Pooled, Pretrained, Training, Tuned
+from coldfuse.experiments.paper.models import Averaged, Fused, Gated, Model, Pooled, Pretrained, Training, Tuned
 from coldfuse.experiments.paper.multitask import Multitask, pool
 from coldfuse.experiments.paper.protocol import Share, indices
 from coldfuse.experiments.paper.values import Sizes
@@ -39,6 +43,9 @@ from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.statistics import StatisticsJob, compute_statistics, write_statistics
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
 from coldfuse.training.tasks.task import Task as TrainingTask
+
+_BETTER = GateRules(require="better", margin=0.0, on_unsure="keep")
+"""A base is replaced by what is surely better on seen data, and else kept: the federation stops by itself."""
 
 _HEAD = ("head.weight", "head.bias")
 
@@ -99,6 +106,8 @@ def _make(shop: Workshop, model: Model) -> None:
         _make_tuned(shop, model)
     elif isinstance(model, Fused):
         _make_fused(shop, model)
+    elif isinstance(model, Gated):
+        _make_gated(shop, model)
     elif isinstance(model, Averaged):
         _make_averaged(shop, model)
     elif isinstance(model, Pooled):
@@ -106,6 +115,8 @@ def _make(shop: Workshop, model: Model) -> None:
 
 
 def _before(model: Model) -> Model:
+    if isinstance(model, Gated):
+        return model.candidate
     if isinstance(model, Averaged):
         return model.before
     if isinstance(model, Tuned | Fused | Pooled):
@@ -124,6 +135,27 @@ def _make_fused(shop: Workshop, model: Fused) -> None:
     for item in model.tuned:
         if not isinstance(item.start, Pretrained):  # what begins at the base is a part of many rounds
             remove(shop.place(item))
+
+
+def _make_gated(shop: Workshop, model: Gated) -> None:
+    """Publish what the gate lets pass, as an operator's own suites decide that; the examples have seed 0 for all."""
+    before, candidate = make(shop, model.before), make(shop, model.candidate)
+    suites = [
+        Suite(
+            name=share.set, task=DEFAULT_TASK, train=shop.examples(share, 0),
+            tests={"": shop.tasks[share.set].validation},
+        )
+        for share in model.shares
+    ]  # fmt: skip
+    outcomes = zip(*(score_folder(path, suites, threads=shop.threads) for path in (before, candidate)), strict=True)
+    counts = []
+    for suite, (old, new) in zip(suites, outcomes, strict=True):
+        lost, won = compare(old, new)
+        counts.append(SuiteCounts(suite=suite.name, num_examples=len(suite), only_before=lost, only_after=won))
+    passes = decide(_BETTER, counts).publish
+    staging = shop.place(model).with_name(f"{model.name}.part")
+    shutil.copytree(candidate if passes else before, staging, dirs_exist_ok=True)
+    publish(staging, shop.place(model))
 
 
 def _make_averaged(shop: Workshop, model: Averaged) -> None:

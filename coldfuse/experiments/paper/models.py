@@ -3,6 +3,7 @@
 pretrained   the base that all begin with
 tuned        what a contributor's training made of a model: a delta
 fused        the next base: a model moved along the fused deltas of a round
+gated        the next base where the gate lets it pass, else the base before
 averaged     the exponential moving average of releases, φ_t = k φ_{t−1} + (1 − k) θ_t
 pooled       multitask training: a model trained on the examples of several data sets together
 """
@@ -84,6 +85,22 @@ class Fused(Model):
 
     def _made_of(self) -> object:
         return [self.start.name, [item.name for item in self.tuned], self.recipe]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gated(Model):
+    """A release that a gate has asked for: the candidate where it is better on seen data, else its base."""
+
+    before: Model
+    candidate: Model
+    shares: tuple[Share, ...]
+    """Examples of each seen data set that a probe is fitted on; it is asked about the set's validation examples."""
+    data: tuple[str, ...]
+    """Digest of each of these data sets."""
+
+    def _made_of(self) -> object:
+        shares = [[asdict(share), data] for share, data in zip(self.shares, self.data, strict=True)]
+        return [self.before.name, self.candidate.name, shares]
 
 
 @dataclass(frozen=True, kw_only=True)

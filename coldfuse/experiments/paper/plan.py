@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coldfuse.engine.recipes import read_recipe, write_recipe
 from coldfuse.errors import UserInputError
-from coldfuse.experiments.paper.models import Averaged, Fused, Model, Pooled, Pretrained, Training, Tuned
+from coldfuse.experiments.paper.models import Averaged, Fused, Gated, Model, Pooled, Pretrained, Training, Tuned
 from coldfuse.experiments.paper.protocol import Fold, Schedule, Share, folds, held_out, schedule, scored_rounds
 from coldfuse.experiments.paper.values import Baseline, Experiment, Group, Protocol, Sampled, Sizes, Variant
 from coldfuse.training.settings import lines_of_objectives
@@ -39,6 +39,8 @@ class Setting:
     """Number of training examples of each data set."""
     digests: Mapping[str, str]
     """Digest of each data set."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Kind of task of each data set, where it is known."""
     unseen: Sequence[str] = ()
     """Data sets that the user names as unseen; none: folds."""
 
@@ -102,7 +104,7 @@ def every(sizes: Sizes, protocol: Protocol) -> int:
 def releases(setting: Setting, variant: Variant, sets: Sequence[str], seed: int) -> list[Model]:
     """Return what is scored of a federation after each round, from the start on: its releases, or their average."""
     sizes, recipe = setting.sizes, read_recipe(variant.recipe)
-    how = Schedule(rounds=sizes.rounds, examples=sizes.examples, seed=seed)
+    how = Schedule(rounds=sizes.rounds, examples=sizes.examples, seed=seed, kinds=setting.kinds)
     lengths = {name: setting.lengths[name] for name in sets}
     base: Model = setting.start
     models: list[Model] = [base]
@@ -119,9 +121,16 @@ def releases(setting: Setting, variant: Variant, sets: Sequence[str], seed: int)
             )
             for place, share in enumerate(shares)
         )  # fmt: skip
-        base = Fused(start=base, tuned=tuned, recipe=write_recipe(recipe))
+        candidate = Fused(start=base, tuned=tuned, recipe=write_recipe(recipe))
+        base = _gated(setting, sets, base, candidate) if variant.is_gated else candidate
         models.append(base)
     return models if variant.averaged is None else _averages(models, variant.averaged)
+
+
+def _gated(setting: Setting, sets: Sequence[str], before: Model, candidate: Model) -> Gated:
+    shares = tuple(Share(set=s, first=0, count=min(setting.sizes.scoring, setting.lengths[s])) for s in sorted(sets))
+    data = tuple(setting.digests[share.set] for share in shares)
+    return Gated(before=before, candidate=candidate, shares=shares, data=data)
 
 
 def _averages(models: Sequence[Model], keep: float) -> list[Model]:

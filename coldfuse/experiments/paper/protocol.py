@@ -1,15 +1,17 @@
 """The paper's protocol as pure functions of the seed: folds, the contributors of a round, who trains on what.
 
 folds       section 4.1: data sets are dealt at random to k folds; each is the unseen one once
-sampling    section 3: each round draws 8 data sets without repetition, one contributor each
+sampling    section 3: each round draws 8 data sets without repetition, one contributor each; balanced: kinds of task
+            take turns in a random order, so that a kind with many data sets has no more contributors than another
 examples    a data set's examples lie in one random order; a share of it is a run of that order, round and round
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from coldfuse.errors import UserInputError
@@ -71,6 +73,8 @@ class Schedule:
     examples: int
     """Examples of a contributor in a round."""
     seed: int
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Kind of task of each data set; one that is not named is a kind of its own."""
 
 
 def schedule(
@@ -99,14 +103,30 @@ def schedule(
 def _sampled(who: Sampled, sets: Sequence[str], plan: Schedule, lengths: dict[str, int]) -> list[list[Share]]:
     rounds: list[list[Share]] = []
     times = dict.fromkeys(sets, 0)
+    examples = max(1, round(who.share * plan.examples))
     for number in range(1, plan.rounds + 1):
-        chosen = _shuffled(sorted(sets), "sampled", plan.seed, number)[: who.num]
+        order = _shuffled(sorted(sets), "sampled", plan.seed, number)
+        chosen = (_in_turns(order, plan.kinds) if who.is_balanced else order)[: who.num]
         rounds.append([])
         for name in chosen:
-            first = 0 if who.is_fixed else times[name] * min(plan.examples, lengths[name])
-            rounds[-1].append(_share(name, first, plan.examples, lengths))
+            first = 0 if who.is_fixed else times[name] * min(examples, lengths[name])
+            rounds[-1].append(_share(name, first, examples, lengths))
             times[name] += 1
     return rounds
+
+
+def _in_turns(order: Sequence[str], kinds: Mapping[str, str]) -> list[str]:
+    """Return data sets so that each kind comes once before any comes twice; else the order stays.
+
+    >>> _in_turns(["a1", "a2", "b1", "a3", "b2"], {"a1": "a", "a2": "a", "a3": "a", "b1": "b", "b2": "b"})
+    ['a1', 'b1', 'a2', 'b2', 'a3']
+    """
+    times, turns = Counter[str](), dict[str, int]()
+    for name in order:
+        kind = kinds.get(name, name)
+        turns[name] = times[kind]
+        times[kind] += 1
+    return sorted(order, key=turns.__getitem__)
 
 
 def _dealt(who: Dealt, sets: Sequence[str], plan: Schedule, lengths: dict[str, int]) -> list[list[Share]]:

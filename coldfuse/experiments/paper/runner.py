@@ -16,7 +16,7 @@ from coldfuse.errors import UserInputError
 from coldfuse.experiments.fusion_data import Sizes as Taken
 from coldfuse.experiments.fusion_data import Task, read_task
 from coldfuse.experiments.paper.making import Workshop, remove
-from coldfuse.experiments.paper.models import Averaged, Fused, Model, Pooled, Pretrained, Tuned
+from coldfuse.experiments.paper.models import Averaged, Fused, Gated, Model, Pooled, Pretrained, Tuned
 from coldfuse.experiments.paper.plan import Setting, Wanted, plan
 from coldfuse.experiments.paper.results import Row
 from coldfuse.experiments.paper.scoring import known, score, scored_epochs, scored_share
@@ -92,6 +92,7 @@ def run(
     lengths = {name: len(task.train) for name, task in tasks.items()}
     wanted = plan(Setting(
         experiment=experiment, sizes=sizes, start=start, lengths=lengths, digests=digests, unseen=given.unseen,
+        kinds={name: kind for name in tasks if (kind := kind_of(given.data / name))},
     ))  # fmt: skip
     shop = Workshop(work=given.work, base=given.base, tasks=tasks, digests=digests, sizes=sizes, threads=given.threads)
     _ = shop.settings  # what cannot be trained with is refused before anything is made
@@ -112,6 +113,22 @@ def read_tasks(given: Given, experiment: Experiment, sizes: Sizes, tell: Callabl
         raise UserInputError(f"{given.data}: expected a folder for each data set, and there is none")
     taken = Taken(train=_ALL, validation=sizes.validation, test=sizes.test)
     return {name: read_task(given.data / name, taken, seed=0, callback=tell) for name in sorted(set(names))}
+
+
+def kind_of(folder: Path) -> str | None:
+    """Return the kind of task that a data set's card names, as "sentiment" of "sentiment (films)"; None without one.
+
+    Raises:
+        UserInputError: The card is no JSON object.
+    """
+    card = folder / "card.json"
+    if not card.exists():
+        return None
+    try:
+        task = json.loads(card.read_bytes())["task"]
+        return str(task).partition(" (")[0]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserInputError(f'{card}: expected an object with "task"; mend or remove it') from error
 
 
 def _folders(data: Path) -> Iterator[Path]:
@@ -225,6 +242,8 @@ def parts_of(model: Model) -> list[Model]:
     """Return the models that a model is made of."""
     if isinstance(model, Fused):
         return [model.start, *model.tuned]
+    if isinstance(model, Gated):
+        return [model.before, model.candidate]
     if isinstance(model, Averaged):
         return [model.before, model.latest]
     return [model.start] if isinstance(model, Tuned | Pooled) else []
@@ -234,6 +253,8 @@ def cost_of(shop: Workshop, model: Model) -> float:
     """Return what making a model costs, without its parts, in examples that pass forward."""
     if isinstance(model, Tuned):
         return model.training.epochs * (_TRAINED * model.share.count + shop.sizes.validation) + model.share.count
+    if isinstance(model, Gated):
+        return 2.0 * sum(share.count + shop.sizes.validation for share in model.shares)
     if isinstance(model, Pooled):
         count = sum(share.count for share in model.shares)
         return model.training.epochs * (_TRAINED * count + shop.sizes.validation * len(model.shares)) + count

@@ -29,6 +29,10 @@ class Sampled:
     """Contributors of a round; all data sets take part where there are no more."""
     is_fixed: bool = False
     """True where a contributor trains on the same examples in every round; else it goes on through all that it has."""
+    is_balanced: bool = False
+    """True where kinds of task take turns in a round, however many data sets a kind has."""
+    share: float = 1.0
+    """Share of the experiment's number of examples that each trains on in a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,9 @@ class Variant:
     """Options of the local objective at every contributor, as `coldfuse contribute --objective` takes them."""
     epochs: int | None = None
     """Passes over the examples in a round; None for the experiment's."""
+    is_gated: bool = False
+    """True where a release is published only if the gate finds it better on the seen data sets' validation examples;
+    else the next round begins with the base before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +98,13 @@ class Sizes:
     """Examples that a contributor trains on in a round."""
     epochs: int = 1
     """Passes over them."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Examples of a training step."""
     learning_rate: float = 2e-4
     """AdamW's, at its highest."""
-    max_length: int = 48
+    max_length: int = 32
     """Tokens of a text that are read."""
-    scoring: int = 400
+    scoring: int = 300
     """Examples that a probe is fitted on, and that a base is fine-tuned on to be scored."""
     scoring_epochs: int = 2
     """Passes over them in fine-tuning to be scored."""
@@ -105,7 +112,7 @@ class Sizes:
     """Labels of a few-shot score."""
     few_epochs: int = 6
     """Passes over them."""
-    validation: int = 100
+    validation: int = 50
     """Examples that choose the best epoch of a training."""
     test: int = 300
     """Examples that scores are counted on."""

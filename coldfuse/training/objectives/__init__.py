@@ -4,6 +4,7 @@ objective    the shape: settings that make a term, and the moments of training t
 pull         FedProx and L2-SP; ewc: EWC; synaptic: Synaptic Intelligence
 sam          sharpness-aware minimisation; layer_decay: lower rates for lower layers
 wise_ft      WiSE-FT, once training is over
+b_tuning     what several bases say of the data (rows: what it says beside each example)
 combined     several together
 
 A term sees gradients once they are complete and weights after each step. What it sums lies in the run's checkpoint, so
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from coldfuse.errors import UserInputError
+from coldfuse.training.objectives.b_tuning import BTuning
 from coldfuse.training.objectives.combined import Terms
 from coldfuse.training.objectives.ewc import EWC
 from coldfuse.training.objectives.layer_decay import LayerDecay
@@ -30,7 +32,7 @@ from coldfuse.training.ways.parsing import find_known, make, split_call
 
 __all__ = ["OBJECTIVES", "Beginning", "Objective", "Term", "Terms", "begin_terms", "parse_objectives"]
 
-_ALL: tuple[type[Objective], ...] = (FedProx, L2SP, EWC, SynapticIntelligence, SAM, LayerDecay, WiseFT)
+_ALL: tuple[type[Objective], ...] = (FedProx, L2SP, EWC, SynapticIntelligence, SAM, LayerDecay, WiseFT, BTuning)
 
 OBJECTIVES: dict[str, type[Objective]] = {kind.name: kind for kind in _ALL}
 """Objectives by their names."""

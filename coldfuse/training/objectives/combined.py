@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from coldfuse.training.objectives.objective import Beginning, Objective, Score, Term
+from coldfuse.training.objectives.rows import FeaturesWithRows
+from coldfuse.training.tasks.task import Feature
 
 
 class Terms:
@@ -32,6 +34,15 @@ class Terms:
     def __bool__(self) -> bool:
         """Tell whether there are any."""
         return bool(self._terms)
+
+    def beside(self, features: Sequence[Feature]) -> Sequence[Feature]:
+        """Return training examples with what terms have to know of each beside it; themselves where that is nothing."""
+        rows = {name: rows for name, term in self._terms.items() if (rows := term.rows()) is not None}
+        return FeaturesWithRows(features=features, rows=rows) if rows else features
+
+    def loss(self, features: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return what is added to a batch's loss, whose examples have such `rows`; see `Term.loss`."""
+        return torch.stack([self._terms[name].loss(features, own) for name, own in rows.items()]).sum()
 
     def complete(self, backward: Callable[[Tensor], None], again: Callable[[], None]) -> None:
         """See a step's gradients once they are there, and complete them.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from coldfuse.errors import UserInputError
+from coldfuse.training.learnt import LearntTexts
 from coldfuse.training.ways.way import Batch, no_examples
 
 Score = Callable[[], float]
@@ -30,6 +31,8 @@ class Beginning:
     """Number of the round."""
     examples: Callable[[int], Iterable[Batch]] = no_examples
     """examples(count): return batches of one training example each, at most that many."""
+    learnt: LearntTexts | None = None
+    """Training examples themselves; None of a task that has no head on a text's features."""
     folder: Path | None = None
     """Folder of the node in which a term keeps what lasts over rounds; None: it keeps nothing."""
     saved: Mapping[str, Tensor] | None = None
@@ -55,6 +58,19 @@ class Term:
     def penalty(self) -> Tensor | None:
         """Return what is added to the loss of a step, or None."""
         return None
+
+    def rows(self) -> Tensor | None:
+        """Return what the term has to know of each training example, a row each in their order, or None."""
+        return None
+
+    def loss(self, features: Tensor, rows: Tensor) -> Tensor:
+        """Return what is added to the loss of a batch; asked of terms that have `rows`.
+
+        Args:
+            features: What the body makes of the batch's texts, shape (B, H), as the head gets them but for dropout.
+            rows: Rows of the batch's examples.
+        """
+        raise NotImplementedError("a term without rows adds nothing to a batch's loss")
 
     def note_gradients(self) -> None:
         """See the gradients of a step's loss, before any penalty's."""
@@ -96,10 +112,23 @@ class Objective(BaseModel, ABC):
     def begin(self, beginning: Beginning) -> Term:
         """Make the term, before the optimiser is made. Raises `UserInputError` if the model cannot have it."""
 
+    def settled(self) -> Objective:
+        """Return the objective with the digests of the files that it names: what decides training stands in its line.
+
+        Raises:
+            UserInputError: A file is not there.
+        """
+        return self
+
     def line(self) -> str:
-        """Return the objective with every parameter: equal lines train equally."""
-        given = {key: value for key, value in self.model_dump(mode="json").items() if value is not None}
-        return f"{self.name}({', '.join(f'{key}={value}' for key, value in given.items())})" if given else self.name
+        """Return the objective with every parameter: once it is `settled`, equal lines train equally."""
+        values = self.model_dump(mode="json").items()
+        given = [
+            f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}"
+            for key, value in values
+            if value not in (None, "")
+        ]
+        return f"{self.name}({', '.join(given)})" if given else self.name
 
 
 def copies(parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ instructions          answers of an assistant
 text_to_text          one text from another
 image_classification  pictures with one label each (pictures, seeing)
 contrastive           pictures with a text each, told from all others: CLIP
+edits                 facts that are changed, and what must stay (edit_rows, editing, asking)
 
 A package adds one by an entry point of the group `coldfuse.tasks`: its name is the task's, its value a class that can
 be made without arguments and has all that `coldfuse.training.tasks.task.Task` asks for.
@@ -48,6 +49,7 @@ TASKS: dict[str, str] = {
     "text2text-generation": "coldfuse.training.tasks.text_to_text:TextToText",
     "image-classification": "coldfuse.training.tasks.image_classification:ImageClassification",
     "contrastive-image-text": "coldfuse.training.tasks.contrastive:Contrastive",
+    "edit": "coldfuse.training.tasks.edits:Edit",
 }
 """Where each of coldfuse's own tasks is, by name; it is imported with its first use."""
 

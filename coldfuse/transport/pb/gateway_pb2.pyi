@@ -23,7 +23,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms", "federation_display_name", "statistics")
+    __slots__ = ("protocol_version", "layout_version", "federation_digest", "federation_name", "method", "rules", "max_contribution_bytes", "latest", "round", "poll_after_ms", "federation_display_name", "statistics", "gate", "weighting", "weighed")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_VERSION_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,9 @@ class GetStatusResponse(_message.Message):
     POLL_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTING_FIELD_NUMBER: _ClassVar[int]
+    WEIGHED_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     layout_version: int
     federation_digest: str
@@ -48,7 +51,53 @@ class GetStatusResponse(_message.Message):
     poll_after_ms: int
     federation_display_name: str
     statistics: StatisticsRule
-    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ..., statistics: _Optional[_Union[StatisticsRule, _Mapping]] = ...) -> None: ...
+    gate: GateRules
+    weighting: str
+    weighed: str
+    def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ..., statistics: _Optional[_Union[StatisticsRule, _Mapping]] = ..., gate: _Optional[_Union[GateRules, _Mapping]] = ..., weighting: _Optional[str] = ..., weighed: _Optional[str] = ...) -> None: ...
+
+class GateRules(_message.Message):
+    __slots__ = ("require", "margin", "alpha", "resolution", "on_unsure", "on_silence", "min_evaluators", "to_stop", "wait_s", "max_asks", "per_rounds", "noise", "max_suites", "weights", "on_one", "max_missed")
+    class WeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    REQUIRE_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    RESOLUTION_FIELD_NUMBER: _ClassVar[int]
+    ON_UNSURE_FIELD_NUMBER: _ClassVar[int]
+    ON_SILENCE_FIELD_NUMBER: _ClassVar[int]
+    MIN_EVALUATORS_FIELD_NUMBER: _ClassVar[int]
+    TO_STOP_FIELD_NUMBER: _ClassVar[int]
+    WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_ASKS_FIELD_NUMBER: _ClassVar[int]
+    PER_ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SUITES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    ON_ONE_FIELD_NUMBER: _ClassVar[int]
+    MAX_MISSED_FIELD_NUMBER: _ClassVar[int]
+    require: str
+    margin: float
+    alpha: float
+    resolution: float
+    on_unsure: str
+    on_silence: str
+    min_evaluators: int
+    to_stop: int
+    wait_s: float
+    max_asks: int
+    per_rounds: int
+    noise: float
+    max_suites: int
+    weights: _containers.ScalarMap[str, float]
+    on_one: str
+    max_missed: int
+    def __init__(self, require: _Optional[str] = ..., margin: _Optional[float] = ..., alpha: _Optional[float] = ..., resolution: _Optional[float] = ..., on_unsure: _Optional[str] = ..., on_silence: _Optional[str] = ..., min_evaluators: _Optional[int] = ..., to_stop: _Optional[int] = ..., wait_s: _Optional[float] = ..., max_asks: _Optional[int] = ..., per_rounds: _Optional[int] = ..., noise: _Optional[float] = ..., max_suites: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ..., on_one: _Optional[str] = ..., max_missed: _Optional[int] = ...) -> None: ...
 
 class StatisticsRule(_message.Message):
     __slots__ = ("kind", "presence")
@@ -178,7 +227,7 @@ class ReleaseSummary(_message.Message):
     def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ..., cut_error: _Optional[float] = ...) -> None: ...
 
 class FusedContribution(_message.Message):
-    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight", "statistics")
+    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight", "statistics", "score_weight")
     CONTRIBUTOR_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +236,7 @@ class FusedContribution(_message.Message):
     BASE_RELEASE_FIELD_NUMBER: _ClassVar[int]
     STALENESS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     contributor: str
     num_examples: int
     weight: float
@@ -195,7 +245,8 @@ class FusedContribution(_message.Message):
     base_release: int
     staleness_weight: float
     statistics: str
-    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ..., statistics: _Optional[str] = ...) -> None: ...
+    score_weight: float
+    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ..., statistics: _Optional[str] = ..., score_weight: _Optional[float] = ...) -> None: ...
 
 class ReadObjectRequest(_message.Message):
     __slots__ = ("release", "digest", "start_bytes", "length_bytes")

@@ -59,3 +59,13 @@ def test_without_screening_nobody_counts_less_than_they_claim(admissions, recipe
     counted = standing(admissions, recipe, ScreeningRules.off(), {})
     assert {(each.share, each.weight == each.claimed) for each in counted} == {(1.0, True)}
     assert (describe(counted), norms_after(counted, ScreeningRules.off(), {})) == ("", {})
+
+
+def test_a_score_multiplies_a_weight_that_none_then_has_more_than_three_medians_of() -> None:
+    made = [admission(number, None, 100, None) for number in range(4)]
+    scored = [made[0].model_copy(update={"score_weight": 3.0}), made[1].model_copy(update={"score_weight": 1 / 3}),
+              made[2].model_copy(update={"score_weight": 0.5}), made[3]]  # fmt: skip
+    counted = {c.admission.contributor: c for c in standing(scored, read_recipe("weighted-mean"), RULES, {})}
+    assert [counted[f"n{number}"].weight for number in range(4)] == [150.0, 100 * (1 / 3), 50.0, 100.0]
+    assert counted["n0"].fused().score_weight == 3.0
+    assert counted["n3"].fused().score_weight is None

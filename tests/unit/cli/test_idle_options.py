@@ -34,6 +34,7 @@ def test_what_is_of_a_model_is_refused_beside_data(option, given):
         ("--train", {"training": Training(train="bias")}),
         ("--wise-ft", {"training": Training(wise_ft=True)}),
         ("--objective", {"training": Training(objectives=["sam"])}),
+        ("--teacher", {"training": Training(teachers=["model"])}),
         ("--label-column", {"columns": NodeColumns(label_column="stars")}),
         ("--column", {"columns": NodeColumns(column=["text=body"])}),
     ],

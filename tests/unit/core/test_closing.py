@@ -5,11 +5,22 @@ from __future__ import annotations
 import pytest
 
 from coldfuse.core.closing import RoundAction, RoundFacts, decide, facts_of, in_time
-from coldfuse.core.contribution import Admission
+from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.federation import RoundRules, Terms
 from coldfuse.core.history import hand_on
 from coldfuse.core.past import ACTIVE_ROUNDS, MAX_ACTIVE, MAX_PAST, ActiveContributor, PastRound
-from coldfuse.core.round import Abandoned, Admitted, Closed, Opened, Published, Received, RoundState, fold
+from coldfuse.core.round import (
+    Abandoned,
+    Admitted,
+    Closed,
+    Held,
+    Opened,
+    Published,
+    Received,
+    Rejected,
+    RoundState,
+    fold,
+)
 from coldfuse.core.serialization import encode, sha256
 
 BASE = "b" * 64
@@ -76,10 +87,42 @@ def test_who_does_not_come_any_more_is_waited_for_by_half_as_much_again_as_it_to
     assert [look(rules, start, events, age_s=age_s)[0].value for age_s in (59.9, 60.0)] == ["wait", "fuse"]
 
 
+def held(name: str) -> Held:
+    return Held(admissions=admitted(name, at_s=1.0).admissions, elapsed_s=1.0)
+
+
+def test_who_is_held_has_come() -> None:
+    for close in ("active", "all"):
+        rules = RoundRules.model_validate({"close": close})
+        start = opened(active=active(ada=1.0, ben=1.0, cy=40.0))
+        events = admitted("ada", "ben", at_s=1.0)
+        assert look(rules, start, events, age_s=2.0)[0] is RoundAction.WAIT
+        assert look(rules, start, events, held("cy"), age_s=2.0)[0] is RoundAction.FUSE
+
+
+def test_what_is_held_makes_no_quorum() -> None:
+    rules, start = RoundRules(close="all", quorum=3, deadline_s=10.0), opened(active=active(ada=1.0, ben=1.0, cy=1.0))
+    events = (admitted("ada", "ben", at_s=1.0), held("cy"))
+    assert look(rules, start, *events, age_s=9.0)[0] is RoundAction.WAIT
+    assert look(rules, start, *events, age_s=10.0)[0] is RoundAction.ABANDON
+
+
+def test_everybody_enrolled_is_waited_for_however_long_they_have_taken() -> None:
+    rules = RoundRules(close="all", deadline_s=1000.0)
+    start = opened(active=[ActiveContributor(contributor=name, num_rounds=0) for name in ("ada", "ben", "cy")])
+    events = admitted("ada", "ben", at_s=1.0)
+    assert look(rules, start, events, age_s=900.0) == (
+        RoundAction.WAIT, "quorum reached: 2 of 2 contributions, 100s left of the grace, 1 of 3 active have not come"
+    )  # fmt: skip
+    assert look(rules, start, events, age_s=1000.0)[0] is RoundAction.FUSE
+    refused = Rejected(rejections=(Rejection(contribution=digest("cy"), contributor="cy", reason="nan"),))
+    assert look(rules, start, events, refused, age_s=2.0)[0] is RoundAction.FUSE
+
+
 def test_nobody_is_waited_for_beyond_the_longest_grace_or_the_deadline() -> None:
     start = opened(active=active(eve=1e9), past=past(1e9, 1e9, 1e9, 1e9, 1e9))
     events = admitted("ada", "ben", at_s=1.0)
-    for close in ("active", "grace"):
+    for close in ("active", "grace", "all"):
         rules = RoundRules.model_validate({"close": close, "deadline_s": 100.0, "max_grace_s": 30.0, "grace_s": 60.0})
         assert [look(rules, start, events, age_s=age_s)[0].value for age_s in (29.9, 30.0)] == ["wait", "fuse"]
         rules = rules.model_copy(update={"max_grace_s": None})

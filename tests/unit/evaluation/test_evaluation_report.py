@@ -9,7 +9,6 @@ import pytest
 from coldfuse.api.evaluated import EvaluationResult
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import CodecError
-from coldfuse.evaluation.features import FeatureCache
 from coldfuse.evaluation.protocols import Model
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings
@@ -17,6 +16,7 @@ from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluation.table import as_table
 from coldfuse.evaluation.trials import Place, Plan, places
 from coldfuse.evaluation.values import Evaluation, TestScore, Trial
+from coldfuse.training.feature_cache import FeatureCache
 
 SHOTS = Protocol(kind="probe", shots=4)
 

@@ -22,10 +22,11 @@ from coldfuse.evaluation.transferability import (
     leep,
     logme,
     logme_of_numbers,
-    logme_weights,
     nce,
     transrate,
 )
+from coldfuse.training.evidence import linear_models
+from coldfuse.training.learnt import targets_of
 
 Array = NDArray[np.float64]
 Score = Callable[[Array, NDArray[np.int64]], float]
@@ -79,7 +80,7 @@ def test_scores_of_heads_are_those_of_the_originals(name: str) -> None:
 @pytest.mark.parametrize(("name", "length"), [("many-examples", 0.46301000820350063), ("many-features", 0.37632700979)])
 def test_weights_are_those_of_the_original(name: str, length: float) -> None:
     features, labels, _ = task(*SIZES[name])
-    weights = logme_weights(features, labels)
+    _, weights = linear_models(features, targets_of(labels).T)
     assert weights.shape == (SIZES[name][0][2], SIZES[name][0][1])
     assert np.linalg.norm(weights) == pytest.approx(length, rel=1e-9)
 

@@ -8,7 +8,7 @@ import pytest
 
 from coldfuse.errors import UserInputError
 from coldfuse.experiments.paper.declared import EXPERIMENTS
-from coldfuse.experiments.paper.models import Averaged, Fused, Pooled, Pretrained
+from coldfuse.experiments.paper.models import Averaged, Fused, Gated, Pooled, Pretrained
 from coldfuse.experiments.paper.plan import Setting, plan
 from coldfuse.experiments.paper.values import Sampled, Variant
 
@@ -140,3 +140,15 @@ def test_the_local_objective_and_the_methods_statistics_reach_the_contributor():
     assert {tuned.statistic for tuned in model.tuned} == {"gram"}
     assert model.tuned[0].training.objectives == ("l2-sp(alpha=0.01, beta=0.01)",)
     assert model.tuned[0].training.epochs == 7
+
+
+def test_a_gated_federation_begins_each_round_with_what_the_gate_left():
+    gated = Variant(name="gated", contributors=Sampled(num=8), is_gated=True)
+    experiment = replace(EXPERIMENTS["main"], variants=(gated,), baselines=())
+    last = only(wanted(experiment, seeds=(0,), rounds=2), round=2)[0].model
+    assert isinstance(last, Gated)
+    assert isinstance(last.candidate, Fused)
+    assert last.candidate.start is last.before
+    assert {share.set for share in last.shares} == set(SETS)
+    assert isinstance(last.before, Gated)
+    assert isinstance(last.before.before, Pretrained)

@@ -103,3 +103,17 @@ def test_data_sets_that_arrive_do_not_come_back():
 def test_start_and_end_are_scored_whatever_lies_between():
     assert scored_rounds(7, 3) == [0, 3, 6, 7]
     assert scored_rounds(1, 10) == [0, 1]
+
+
+def test_balanced_sampling_has_as_many_contributors_of_each_kind_of_task():
+    kinds = {name: "sentiment" if number < 30 else name for number, name in enumerate(SETS)}  # 30 of 36 are alike
+    how = Schedule(rounds=20, examples=100, seed=0, kinds=kinds)
+    found = schedule(Sampled(num=8, is_balanced=True), SETS, how, lengths=LENGTHS)
+    assert all(sum(kinds[share.set] == "sentiment" for share in shares) == 2 for shares in found)  # 7 kinds, then again
+    plain = schedule(Sampled(num=8), SETS, how, lengths=LENGTHS)
+    assert sum(kinds[share.set] == "sentiment" for shares in plain for share in shares) > 100
+
+
+def test_a_share_of_the_examples_is_gone_through_without_a_gap():
+    shares = [found for [found] in plan(Sampled(num=1, share=0.5), SETS[:1], rounds=20)]
+    assert sorted(index for share in shares for index in rows(share)) == list(range(1000))

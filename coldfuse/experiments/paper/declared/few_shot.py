@@ -15,5 +15,5 @@ EXPERIMENT = Experiment(
     groups=("unseen",),
     num_folds=3,
     has_fold_by_seed=True,
-    sizes=Sizes(rounds=6, tune_every=2),
+    sizes=Sizes(rounds=6, tune_every=3),
 )

@@ -2,25 +2,33 @@
 
 from coldfuse.experiments.paper.values import Experiment, Sampled, Sizes, Variant
 
+_FOUR = Sampled(num=4)
+
 EXPERIMENT = Experiment(
     name="fusion-methods",
     title="Fusion methods and settings over rounds",
-    asks="With which method, outer step, average or local objective does the base keep rising on unseen data sets?",
-    source="section 7 leaves better fusing to others; EMA: arXiv 2412.06712; RegMean: 2212.09849; TSV-M: 2412.00081",
+    asks="Which method, outer step, average, local objective or sampling keeps the base rising on unseen data?",
+    source="section 7 leaves better fusing to others; EMA: arXiv 2412.06712; RegMean: 2212.09849",
     variants=(
-        Variant(name="mean", contributors=Sampled(num=8)),
-        Variant(name="mean, EMA of releases", contributors=Sampled(num=8), averaged=0.6),
-        Variant(name="half a step", contributors=Sampled(num=8), recipe="task-arithmetic(scale=0.5, normalize=true)"),
-        Variant(name="momentum", contributors=Sampled(num=8), recipe="mean then momentum(lr=0.5, momentum=0.5)"),
-        Variant(name="RegMean", contributors=Sampled(num=8), recipe="regmean"),
-        Variant(name="TSV-M", contributors=Sampled(num=8), recipe="tsv-m"),
-        Variant(name="TIES", contributors=Sampled(num=8), recipe="ties"),
-        Variant(name="WiSE-FT", contributors=Sampled(num=8), objectives=("wise-ft",)),
-        Variant(name="L2-SP", contributors=Sampled(num=8), objectives=("l2-sp",)),
+        Variant(name="mean", contributors=_FOUR),
+        Variant(name="EMA of releases is deployed", contributors=_FOUR, averaged=0.6),
+        # Whoever starts from the average φ has φ' = k φ + (1 − k)(φ + mean δ) = φ + (1 − k) mean δ: a shorter step.
+        Variant(
+            name="EMA is started from: half a step",
+            contributors=_FOUR,
+            recipe="task-arithmetic(scale=0.5, normalize=true)",
+        ),
+        Variant(name="outer momentum", contributors=_FOUR, recipe="mean then momentum(lr=0.5, momentum=0.5)"),
+        Variant(name="RegMean", contributors=_FOUR, recipe="regmean"),
+        Variant(name="WiSE-FT", contributors=_FOUR, objectives=("wise-ft",)),
+        Variant(name="L2-SP", contributors=_FOUR, objectives=("l2-sp",)),
+        Variant(name="balanced kinds of task", contributors=Sampled(num=4, is_balanced=True)),
+        Variant(name="twice the contributors, half the steps", contributors=Sampled(num=8, share=0.5)),
+        Variant(name="stopped by the gate", contributors=_FOUR, is_gated=True),
     ),
     protocols=("frozen", "few-shot"),
     groups=("seen", "unseen"),
     num_folds=3,
     has_fold_by_seed=True,
-    sizes=Sizes(rounds=4, examples=160, score_every=4, tune_every=4),
+    sizes=Sizes(rounds=15, examples=100, scoring=200, score_every=5, tune_every=15),
 )

@@ -13,5 +13,5 @@ EXPERIMENT = Experiment(
     ),
     protocols=("frozen", "fine-tuned"),
     baselines=("one-shot", "multitask"),
-    sizes=Sizes(rounds=6, tune_every=6),
+    sizes=Sizes(rounds=6, score_every=2, tune_every=6),
 )

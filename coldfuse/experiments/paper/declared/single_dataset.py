@@ -10,5 +10,5 @@ EXPERIMENT = Experiment(
     variants=(Variant(name="5 contributors", contributors=Dealt(num=5, is_new=True)),),
     protocols=("frozen", "fine-tuned"),
     num_sets=1,
-    sizes=Sizes(rounds=10, examples=100, scoring=1000, test=1000, tune_every=2),
+    sizes=Sizes(rounds=10, examples=100, scoring=500, test=1000, score_every=2, tune_every=5),
 )

@@ -13,5 +13,5 @@ EXPERIMENT = Experiment(
         Variant(name="half a step", contributors=Arriving(num=2), recipe="task-arithmetic(scale=0.5, normalize=true)"),
     ),
     protocols=("frozen",),
-    sizes=Sizes(rounds=6),
+    sizes=Sizes(rounds=6, score_every=2),
 )

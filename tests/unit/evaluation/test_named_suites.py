@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.gate_suites import SuiteFiles, compare, nothing_right, read_suite
+from coldfuse.evaluation.measured import compare, nothing_right
+from coldfuse.evaluation.named_suites import SuiteFiles, read_named_suite
 
 
 def test_a_suite_names_its_task_and_its_files():
@@ -50,9 +51,9 @@ def write(path: Path, rows: list[tuple[str, str]]) -> str:
 def test_what_the_head_is_fitted_on_is_not_tested_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     rows = [(f"a text of number {number}", "no" if number % 2 else "yes") for number in range(20)]
     train, test = write(tmp_path / "train.csv", rows[:10]), write(tmp_path / "test.csv", rows[8:])
-    suite = read_suite(SuiteFiles.parse(f"mood={train},{test}"))
-    assert set(suite.test.texts) == {text for text, _ in rows[10:]}
+    suite = read_named_suite(SuiteFiles.parse(f"mood={train},{test}"))
+    assert set(suite.tests[""].texts) == {text for text, _ in rows[10:]}
     assert "2 of 12 examples to test on are among those" in caplog.text
     with pytest.raises(UserInputError, match="all of its 10 examples to test on are among those"):
-        read_suite(SuiteFiles.parse(f"mood={train},{train}"))
-    assert len(read_suite(SuiteFiles.parse(f"mood={train}"))) == 4  # halves share nothing
+        read_named_suite(SuiteFiles.parse(f"mood={train},{train}"))
+    assert len(read_named_suite(SuiteFiles.parse(f"mood={train}")).tests[""]) == 4  # halves share nothing

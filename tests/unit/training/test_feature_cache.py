@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.features import FeatureCache
+from coldfuse.training.feature_cache import FeatureCache
 
 
 class Maker:

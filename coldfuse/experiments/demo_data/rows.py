@@ -1,0 +1,39 @@
+"""Who has which rows of the samples: contributors, the operator's suites, and the table have none in common."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from coldfuse.experiments.demo_data import HARMFUL, HARMFUL_TEXTS, DemoSettings, DemoTask
+
+
+def private_rows(task: DemoTask, settings: DemoSettings, *, seed: int) -> pa.Table:
+    """Return a contributor's rows; those of who harms have the labels of other rows."""
+    if task is not HARMFUL:
+        return parquet.read_table(task.train_file).slice(0, settings.num_train)
+    rows = parquet.read_table(HARMFUL_TEXTS.train_file).slice(0, settings.num_harmful)
+    labels = rows["label"].to_pylist()
+    random.Random(seed).shuffle(labels)  # noqa: S311 - no secret
+    return rows.set_column(rows.column_names.index("label"), "label", pa.array(labels))
+
+
+def write_suite(task: DemoTask, settings: DemoSettings, folder: Path) -> str:
+    """Write the operator's own examples of a task, which nobody trains on and no table scores.
+
+    Returns:
+        What `coldfuse aggregator --suite` takes.
+    """
+    folder.mkdir(exist_ok=True)
+    train, test = parquet.read_table(task.train_file), parquet.read_table(task.test_file)
+    files = []
+    for name, rows in (
+        ("train", train.slice(len(train) - settings.num_suite)),
+        ("test", test.slice(settings.num_probe_test, settings.num_suite)),
+    ):
+        files.append(folder / f"{task.name}-{name}.parquet")
+        parquet.write_table(rows, files[-1])
+    return f"{task.name}={files[0]},{files[1]}"
