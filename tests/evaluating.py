@@ -26,7 +26,7 @@ from coldfuse.registry.creation import create_federation
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.round_clock import RoundClock
 from coldfuse.registry.scores import waiting_of
-from coldfuse.storage import LocalStore, ObjectStore
+from coldfuse.storage import LocalStore, ObjectStore, open_store
 from coldfuse.trust.founding import FounderKeys
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.keys import PrivateKey
@@ -42,11 +42,13 @@ class EvaluatedFederation(Enrolling):
     quorum: int = 3
     evaluators: tuple[str, ...] = ("eva", "ivo")
     contributors: tuple[str, ...] = ("ada", "ben", "cy")
+    url: str = ""
+    """Where its store is; a folder below `path` by default."""
     keys: FounderKeys = field(default_factory=make_keys)
     invites: dict[str, PrivateKey] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.store = LocalStore(self.path / "store")
+        self.store = open_store(self.url) if self.url else LocalStore(self.path / "store")
         self.federation: Federation = create_federation(
             self.store, name="gated", base=write_model(self.path / "base", MODEL), origin="base", method="mean",
             rules={"quorum": self.quorum, "deadline_s": 3600.0}, trust=self.keys, screening=ScreeningRules.off(),

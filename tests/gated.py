@@ -37,7 +37,8 @@ class SignSuite:
     num_examples: int = 2000
     seed: int = 0
 
-    def __len__(self) -> int:
+    @property
+    def num_tests(self) -> int:
         return self.num_examples
 
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tiny_rounds import make_changes, make_model
 
+from coldfuse.aggregator.examining import Examiner
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.sender import Sender
@@ -112,10 +113,18 @@ def running(*nodes: TinyNode) -> Iterator[None]:
 
 
 @contextmanager
-def aggregating(federation: Federation, *, outgoing: Outgoing | None = None) -> Iterator[list[tuple[int, str]]]:
+def aggregating(
+    federation: Federation,
+    *,
+    outgoing: Outgoing | None = None,
+    examiner: Examiner | None = None,
+    lease_ttl_s: float = 1.0,
+) -> Iterator[list[tuple[int, str]]]:
     """Lead until the block ends; yield what is appended to journals meanwhile."""
     stop, events, failed = threading.Event(), list[tuple[int, str]](), list[BaseException]()
-    settings = AggregatorSettings(poll_s=0.01, lease_ttl_s=1.0, outgoing=outgoing or Outgoing())
+    settings = AggregatorSettings(
+        poll_s=0.01, lease_ttl_s=lease_ttl_s, outgoing=outgoing or Outgoing(), examiner=examiner
+    )
 
     def lead() -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coldfuse.aggregator.at_gate import Gate
@@ -10,7 +10,7 @@ from coldfuse.aggregator.release import fuse_release
 from coldfuse.core.contribution import Admission
 from coldfuse.core.gate_asking import may_ask, missed_after, still_waits
 from coldfuse.core.gate_rules import MAX_EVALUATORS, GateRules, SuiteCounts
-from coldfuse.core.gating import Asked, Tried, subset_of
+from coldfuse.core.gating import Asked, Gating, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import LeaderEvent, RoundState
 from coldfuse.core.serialization import sha256
@@ -18,7 +18,7 @@ from coldfuse.errors import DamagedObjectError, FederationError, FusionError
 from coldfuse.registry.channels import CANDIDATE
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.releases import channel_to
-from coldfuse.registry.scores import asked_in, read_scores, waiting_of
+from coldfuse.registry.scores import Waiting, asked_in, read_scores, waiting_of
 from coldfuse.trust.members import MemberRole
 
 _LOOKED_BACK = 20
@@ -113,16 +113,26 @@ def missed_so_far(gate: Gate, state: RoundState, evaluators: Collection[str]) ->
         return {name: there[name] for name in sorted(evaluators) if name in there and name not in answered}
     for number in range(gate.number - 1, max(gate.number - _LOOKED_BACK, 1) - 1, -1):
         before = federation.journal(number).led()
-        if (asked := before.gating.asked) is None or (waiting := asked_in(number, before)) is None:
-            continue
-        answered, silent = before.gating.answered, set(asked.evaluators) - before.gating.answered
-        said = read_scores(federation.store, federation.trust, silent, waiting=waiting, now_s=federation.now_s())
-        missed = missed_after(
-            asked.missed or {}, asked=asked.evaluators, answered=answered,
-            came_late=[word.score.member for word in said], rules=rules,
-        )  # fmt: skip
-        return {name: count for name, count in missed.items() if name in evaluators}
+        if (waiting := asked_in(number, before)) is not None:
+            missed = _missed_since(gate, before.gating, waiting)
+            return {name: count for name, count in missed.items() if name in evaluators}
     return {}
+
+
+def _missed_since(gate: Gate, before: Gating, waiting: Waiting) -> Mapping[str, int]:
+    """Return how many rounds in a row evaluators have left unanswered after one in which they were asked."""
+    federation, asked, answered = gate.federation, before.asked, before.answered
+    if asked is None or federation.trust is None:
+        return {}
+    silent = set(asked.evaluators) - answered
+    said = read_scores(federation.store, federation.trust, silent, waiting=waiting, now_s=federation.now_s())
+    came_late = {word.score.member for word in said}
+    if before.of(asked.manifest) is None and frozenset(asked.contributions) not in before.heard:
+        # It ended while they were waited for, by a rollback say: nobody has left it unanswered.
+        return {name: count for name, count in (asked.missed or {}).items() if name not in answered | came_late}
+    return missed_after(
+        asked.missed or {}, asked=asked.evaluators, answered=answered, came_late=came_late, rules=gate.rules
+    )
 
 
 def answers(gate: Gate, state: RoundState) -> Answers | None:

@@ -62,6 +62,13 @@ class DataWords:
     num_slices: int = 4
     """Slices of time."""
 
+    def __post_init__(self) -> None:
+        """Refuse to read nothing."""
+        counts = {"max-examples": self.limit, "num-train": self.num_train, "num-test": self.num_test}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise UserInputError(f"--{name} {count}: expected 1 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:

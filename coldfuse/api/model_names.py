@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def check_names(models: Sequence[Place], *, fewest: int) -> list[str]:
     """Return the names of models. Raises `UserInputError` where there are too few, or two alike."""
     names = [os.fspath(model) for model in models]
     if len(names) < fewest:
-        raise UserInputError(f"{len(names)} models, expected {fewest} or more")
+        raise UserInputError(f"{plural(len(names), 'model')}, expected {fewest} or more")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserInputError(f"{twice[0]}: named twice; name each model once")
     return names

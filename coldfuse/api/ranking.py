@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from coldfuse.api.candidates import Candidates, Fetch
 from coldfuse.api.model_names import as_text, check_names
 from coldfuse.api.places import Place
+from coldfuse.core.words import plural
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.bases import Data, RankSettings, rank_bases
@@ -81,7 +82,7 @@ def _read(given: Given, *, task: str) -> Data:
 
 def _check(settings: RankSettings) -> None:
     if settings.num_examples < 2:
-        raise UserInputError(f"{settings.num_examples} examples, expected 2 or more")
+        raise UserInputError(f"{plural(settings.num_examples, 'example')}, expected 2 or more")
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise UserInputError(f"seeds {', '.join(map(str, settings.seeds)) or 'none'}: expected different numbers")
     if settings.num_neighbours < 1:

@@ -6,6 +6,7 @@ import typer
 
 from coldfuse.cli.founding import begun_in, finish, founders, say_keys
 from coldfuse.cli.options.gate import GateWords
+from coldfuse.cli.options.keep import KeepWords
 from coldfuse.cli.options.operator import InitOptions
 from coldfuse.core.names import shown
 from coldfuse.errors import FederationError
@@ -24,6 +25,8 @@ def adopt_federation(options: InitOptions) -> None:
         )
     if options.gating != GateWords():
         raise typer.BadParameter("--adopt takes a federation as it is; give it a gate with coldfuse set afterwards")
+    if options.weighting is not None or options.keep != KeepWords():
+        raise typer.BadParameter("--adopt takes a federation as it is; --weighting and --keep are for coldfuse set")
     store = open_store(options.store)
     if read_settings(store)[0].root is not None and begun_in(store) is None:
         raise FederationError(f"{options.store}: has a root already; coldfuse keys show {options.store} shows it")

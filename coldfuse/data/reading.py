@@ -134,8 +134,8 @@ def _check_task(dataset: TextDataset, *, where: str, label: str, is_first_file: 
     fewest = _FEWEST_ROWS if is_first_file else 1
     if num_rows < fewest:
         raise UserInputError(
-            f"{where}: {num_rows} rows with text and label ({num_left_out} more lack one of them), expected {fewest} "
-            "or more"
+            f"{where}: {plural(num_rows, 'row')} with text and label ({num_left_out} more lack one of them), "
+            f"expected {fewest} or more"
         )
     if is_first_file and num_present < 2:
         lacking = f" ({num_left_out} more rows lack text or label)" if num_left_out else ""

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.likeness import LayerPair, RepresentationPair
 from coldfuse.evaluation.similarity import FEWEST, aligned, procrustes, products, pwcca, svcca
@@ -70,7 +71,7 @@ def compare_representations(
         UserInputError: A model cannot be loaded, or makes features that are not finite; or there are too few texts.
     """
     if len(texts.texts) < FEWEST:
-        raise UserInputError(f"{len(texts.texts)} texts, expected {FEWEST} or more")
+        raise UserInputError(f"{plural(len(texts.texts), 'text')}, expected {FEWEST} or more")
     layers: dict[str, list[Layer]] = {}
     with compute_threads(settings.threads):
         for number, (name, folder) in enumerate(models.items()):

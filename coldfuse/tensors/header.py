@@ -92,7 +92,8 @@ def read_header(read: ReadRange, *, file_bytes: int, what: str, limit: int = MAX
         raise CodecError(f"{what}: not a safetensors file, or cut off: its header claims {length:,} bytes")
     header = parse_header(_read(read, _LENGTH_BYTES, length), what=what)
     if header.file_bytes != file_bytes:
-        raise CodecError(f"{what}: the header describes {header.file_bytes:,} bytes, the file has {file_bytes:,}")
+        hint = "; it is cut short: copy or fetch it anew" if file_bytes < header.file_bytes else ""
+        raise CodecError(f"{what}: the header describes {header.file_bytes:,} bytes, the file has {file_bytes:,}{hint}")
     return header
 
 

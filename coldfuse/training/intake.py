@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from coldfuse.core.words import plural
 from coldfuse.data.dataset import TextDataset
 from coldfuse.errors import UserInputError
 from coldfuse.training.compute import computes_bf16, keep_float32, native_autocast
@@ -146,4 +147,5 @@ def _broken(body: nn.Module) -> str:
     names = [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]
     if not names:
         return ": its weights are broken, or too large for the dtype that it computes in; fetch or make it anew"
-    return f": {names[0]} and {len(names) - 1} other tensors hold infinity or NaN; make the base anew, in float32"
+    more = f", as {plural(len(names) - 1, 'other tensor')} do" if len(names) > 1 else ""
+    return f": {names[0]} holds infinity or NaN{more}; make the base anew, in float32"

@@ -271,3 +271,10 @@ def test_two_evaluations_do_not_share_a_folder(models: list[Path], films: Path, 
 
     with hold(tmp_path, hint=""), pytest.raises(UserInputError, match="another evaluation is at work"):
         evaluate(models[0], films, work=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["num_train", "num_test"])
+@pytest.mark.parametrize("count", [0, -3])
+def test_nothing_is_scored_on_nothing(models: list[Path], films: Path, tmp_path: Path, name: str, count: int) -> None:
+    with pytest.raises(UserInputError, match=f"--{name.replace('_', '-')} {count}: expected 1 or more"):
+        evaluate(models[0], films, work=tmp_path, **{name: count})

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import write_tiny_model
 from tiny_texts import write_text_model
 
-from coldfuse.errors import UserInputError
+from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.training.classifying import load_classifier
 from coldfuse.training.loading import load_body, load_with_head
 from coldfuse.training.settings import TrainingSettings
@@ -57,6 +57,19 @@ def test_what_nobody_asks_for_may_be_lacking(folder: Path, caplog: pytest.LogCap
         found = load_body(folder)
     assert not caplog.text
     assert all(torch.equal(p, whole.get_parameter(n)) for n, p in found.named_parameters() if "pooler" not in n)
+
+
+def test_a_model_one_folder_further_in_is_named(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "sentences" / "0_Transformer")  # as older sentence-transformers write it
+    with pytest.raises(UserInputError, match=r"has no config\.json, but 0_Transformer in it has one; name .*/0_Transf"):
+        load_body(tmp_path / "sentences")
+
+
+def test_a_file_that_is_cut_short_is_said(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ColdfuseError, match="it is cut short: copy or fetch it anew"):
+        load_body(folder)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from coldfuse.aggregator.soaking import Soaking
 from coldfuse.core.federation import ChangeableSettings
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.gating import Asked, Evaluated
-from coldfuse.core.round import Published
+from coldfuse.core.round import Abandoned, Published
 from coldfuse.core.soak import SoakRule
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import FederationError
@@ -135,6 +135,15 @@ def test_who_comes_back_too_late_does_not_count_and_is_waited_for_once_more(tmp_
     made.evaluator("eva").look()
     assert isinstance(made.lead(5)[-1], Published)
     assert findings(made) == []
+
+
+def test_a_round_that_ends_while_evaluators_are_waited_for_is_left_unanswered_by_nobody(tmp_path: Path) -> None:
+    made = EvaluatedFederation(tmp_path, gate=GateRules(max_missed=2, wait_s=60.0))
+    asked(made, 1)
+    journal = made.federation.journal(1)
+    journal.state()
+    journal.append(Abandoned(reason="the store was damaged"))
+    assert asked(made, 2).missed is None
 
 
 def away_for_two_rounds(tmp_path: Path) -> EvaluatedFederation:

@@ -28,7 +28,7 @@ class DemoOptions:
     """
 
     out: Annotated[Path | None, typer.Option(help="A new folder for everything; coldfuse-demo by default.")] = None
-    fast: Annotated[bool, typer.Option("--fast", help="Fewer examples: about a minute instead of a few.")] = False
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer rounds and examples, which takes less time.")] = False
     base: Annotated[
         str | None, typer.Option(help="Another base: a model folder or hub id; the bundled MiniLM by default.")
     ] = None

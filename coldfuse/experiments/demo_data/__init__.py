@@ -90,7 +90,7 @@ METHOD = "mean"
 
 DEFAULT = DemoSettings(
     num_rounds=3,
-    num_train=600,
+    num_train=480,
     num_epochs=1,
     batch_size=32,
     learning_rate=3e-4,
@@ -98,11 +98,11 @@ DEFAULT = DemoSettings(
     tokens_at_once=800,
     num_probe_train=600,
     num_probe_test=300,
-    num_suite=400,
-    num_harmful=1200,
+    num_suite=300,
+    num_harmful=960,
     harmful_learning_rate=3e-3,
 )
-"""About two minutes on two cores, with the start of all processes."""
+"""A few minutes on two cores, with the start of all processes."""
 
 FAST = DemoSettings(
     num_rounds=2,
@@ -114,8 +114,8 @@ FAST = DemoSettings(
     tokens_at_once=800,
     num_probe_train=400,
     num_probe_test=300,
-    num_suite=400,
+    num_suite=200,
     num_harmful=800,
     harmful_learning_rate=3e-3,
 )
-"""About a minute on two cores; fewer examples give a smaller rise, and fewer test rows more noise."""
+"""Fewer rounds and examples give a smaller rise, and fewer rows to compare on more noise."""

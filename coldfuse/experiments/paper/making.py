@@ -151,7 +151,7 @@ def _make_gated(shop: Workshop, model: Gated) -> None:
     counts = []
     for suite, (old, new) in zip(suites, outcomes, strict=True):
         lost, won = compare(old, new)
-        counts.append(SuiteCounts(suite=suite.name, num_examples=len(suite), only_before=lost, only_after=won))
+        counts.append(SuiteCounts(suite=suite.name, num_examples=suite.num_tests, only_before=lost, only_after=won))
     passes = decide(_BETTER, counts).publish
     staging = shop.place(model).with_name(f"{model.name}.part")
     shutil.copytree(candidate if passes else before, staging, dirs_exist_ok=True)

@@ -38,7 +38,9 @@ def test_a_federation_has_no_gate_unless_one_is_asked_for(base: Path) -> None:
 
 def test_a_gate_is_stored_changed_and_shown(base: Path) -> None:
     made = run(base, "init", "--gate", "not-worse", "--gate-margin", "0.02", "--gate-weight", "sst2=2")
-    assert "gate: not-worse by more than 2 points, alpha 0.05, weight sst2=2" in made.stdout
+    assert "gate: not-worse by more than 2 points, alpha 0.05, on-one warn, max-missed 3, weight sst2=2" in (
+        made.stdout
+    )
     weights = (SuiteWeight(suite="sst2", weight=2.0),)
     assert stored(base) == GateRules(margin=0.02, weights=weights, on_one="warn", max_missed=3)
 

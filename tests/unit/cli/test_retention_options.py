@@ -70,3 +70,10 @@ def test_what_is_no_number_of_releases_is_refused_in_a_line(base: Path, text: st
     assert isinstance(refused.exception, UserInputError)
     assert "--keep-releases" in str(refused.exception)
     assert "all" in str(refused.exception)
+
+
+@pytest.mark.parametrize("words", [["--keep-deltas", "3"], ["--weighting", "validation"]])
+def test_a_federation_that_is_adopted_is_taken_as_it_is(tmp_path: Path, words: list[str]) -> None:
+    refused = CliRunner().invoke(app, ["init", str(tmp_path / "store"), "--adopt", *words])
+    assert refused.exit_code == 2
+    assert "are for coldfuse set" in " ".join(refused.output.replace("│", " ").split())
