@@ -36,6 +36,7 @@ class SignSuite:
     name: str
     num_examples: int = 2000
     seed: int = 0
+    is_edit: bool = False
 
     @property
     def num_tests(self) -> int:

@@ -111,17 +111,14 @@ class SuiteExaminer:
                 yield first + index, self._counts(before, after)
 
     def _counts(self, before: Sequence[Outcomes], after: Sequence[Outcomes] | str) -> tuple[SuiteCounts, ...]:
-        from coldfuse.evaluation.measured import compare, nothing_right
+        from coldfuse.evaluation.measured import nothing_right
+        from coldfuse.evaluation.suite_counts import counts_of
 
         if isinstance(after, str):
             log.warning("a model cannot be scored, so it gets nothing right: %s", after)
-        counts = []
+        counts: list[SuiteCounts] = []
         for index, (suite, base) in enumerate(zip(self.suites, before, strict=True)):
-            only_before, only_after = compare(base, nothing_right(base) if isinstance(after, str) else after[index])
-            counts.append(SuiteCounts(
-                suite=suite.name, num_examples=suite.num_tests, only_before=only_before,
-                only_after=only_after,
-            ))  # fmt: skip
+            counts += counts_of(suite, base, nothing_right(base) if isinstance(after, str) else after[index])
         return tuple(counts)
 
     def _base_outcomes(self, federation: Federation, base: Base, executor: Executor) -> list[Outcomes]:

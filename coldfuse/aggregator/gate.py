@@ -7,7 +7,7 @@ the last of them. Scores are the same whoever computes them, so it comes to the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from coldfuse.aggregator.asking import answers, ask, ask_about, may_ask_now, members_of, suspects_in_order
 from coldfuse.aggregator.at_gate import Gate
@@ -15,6 +15,8 @@ from coldfuse.aggregator.blaming import Blame, Suspects, blame, fails
 from coldfuse.aggregator.model import Base
 from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.gate import decide
+from coldfuse.core.gate_counts import believe
+from coldfuse.core.gate_edits import edits_of, judge_edits, suite_of
 from coldfuse.core.gate_rules import SuiteCounts
 from coldfuse.core.gating import Evaluated, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
@@ -25,6 +27,11 @@ from coldfuse.registry.federation import Federation
 
 MAX_CANDIDATES = 5
 """Number of times that a round is fused at most: after so many refusals the base is kept."""
+
+_LOOK = "look at its data and labels before you send another"
+_EDIT_AGAIN = (
+    "train it longer, or send it to a round with fewer others: by a mean each of several keeps but a part of its change"
+)
 
 
 def find_candidate(federation: Federation, base: Base, fused: Fused) -> ReleaseManifest | Abandoned:
@@ -90,29 +97,44 @@ def _evaluate(gate: Gate, state: RoundState, fused: Fused, candidate: ReleaseMan
     evaluators = members_of(gate.federation, "evaluator")
     everybody = frozenset(state.to_fuse)
     if (heard := state.gating.heard.get(everybody)) is not None:  # they were asked when it was found who harms
-        return [_decided(gate, fused, heard.counts, words=heard.words)]
+        return [_decided(gate, state, fused, heard.counts, words=heard.words)]
     if not evaluators:
-        return [_decided(gate, fused, gate.examined(candidate))]
+        return [_decided(gate, state, fused, gate.examined(candidate))]
     own = state.gating.tried.get(everybody, ())
     if not own and (own := gate.examined(candidate)):
         return [Tried(contributions=subset_of(everybody), counts=own)]
-    if fails(gate.rules, own):
-        return [_decided(gate, fused, own)]
+    if fails(gate.rules, own) or _has_failing_edit(gate, state, own):
+        return [_decided(gate, state, fused, own)]
     if state.gating.asked is None or state.gating.asked.manifest != fused.manifest:
         if not may_ask_now(gate.federation, state, gate.rules, number=gate.number):
-            return [_decided(gate, fused, own, num_silent=len(evaluators))]
+            return [_decided(gate, state, fused, own, num_silent=len(evaluators))]
         return [ask(gate, state, candidate, fused.manifest)]
     found = answers(gate, state)
     if found is None:
         return []
-    return [_decided(gate, fused, (*own, *found.counts), words=found.words, num_silent=found.num_silent)]
+    counts = (*own, *found.counts)
+    return [_decided(gate, state, fused, counts, words=found.words, num_silent=found.num_silent)]
 
 
 def _decided(
-    gate: Gate, fused: Fused, counts: tuple[SuiteCounts, ...], *, words: tuple[str, ...] = (), num_silent: int = 0
+    gate: Gate,
+    state: RoundState,
+    fused: Fused,
+    counts: tuple[SuiteCounts, ...],
+    *,
+    words: tuple[str, ...] = (),
+    num_silent: int = 0,
 ) -> Evaluated:
-    decision = decide(gate.rules, counts, num_silent=num_silent)
+    edits = edits_of(state.to_fuse.values())
+    decision = decide(gate.rules, counts, num_silent=num_silent, edits=edits)
     return Evaluated(manifest=fused.manifest, counts=counts, decision=decision, words=words)
+
+
+def _has_failing_edit(gate: Gate, state: RoundState, own: Sequence[SuiteCounts]) -> bool:
+    """Tell whether the operator's own suites show that an edit fails, so that nobody else has to be asked."""
+    judged = {each.suite for each in own}
+    edits = [name for name in edits_of(state.to_fuse.values()) if suite_of(name, "edit") in judged]
+    return any(not each.succeeds for each in judge_edits(gate.rules, believe(own, gate.rules)[0], edits))
 
 
 def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[LeaderEvent]:
@@ -123,6 +145,8 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
     why = found.decision.reason
     if len(state.gating.evaluations) >= MAX_CANDIDATES:
         return [_abandon(f"{kept}: {MAX_CANDIDATES} candidates have failed at the gate, the last one as {why}")]
+    if found.decision.finding == "edit-fails":
+        return [_reject(gate, there, _failed_edits(gate, there, found), then=_EDIT_AGAIN)]
     if found.decision.finding not in ("worse", "not-better"):  # too few have answered, or too little is known
         return [_abandon(f"{kept}: {why}")]
     if not own or not fails(gate.rules, own):
@@ -136,6 +160,15 @@ def _after_failure(gate: Gate, state: RoundState, found: Evaluated) -> list[Lead
         return [*_try(gate, there, outcome[: max(gate.executor.num_workers, 1)])]
     except DamagedObjectError as error:  # who is admitted is asked for it again in the next round
         return [_abandon(f"{kept}: {why}; whose contribution it is cannot be looked for: {error}")]
+
+
+def _failed_edits(gate: Gate, there: Mapping[str, Admission], found: Evaluated) -> Blame:
+    """Name the contributions whose edits do not do what they are for: they say themselves which these are."""
+    heard, _ = believe(found.counts, gate.rules)
+    failed = {
+        each.name: each.reason for each in judge_edits(gate.rules, heard, edits_of(there.values())) if not each.succeeds
+    }
+    return Blame({digest: failed[one.edit] for digest, one in there.items() if one.edit in failed})
 
 
 def _by_asking(gate: Gate, state: RoundState, found: Evaluated, why: str) -> list[LeaderEvent]:
@@ -172,13 +205,13 @@ def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[st
     ]  # fmt: skip
 
 
-def _reject(gate: Gate, there: dict[str, Admission], found: Blame) -> Rejected:
+def _reject(gate: Gate, there: dict[str, Admission], found: Blame, *, then: str = _LOOK) -> Rejected:
     rejections = []
     for digest, why in sorted(found.harmful.items()):
         one = there[digest]
         rejections.append(Rejection(
             contribution=digest, contributor=one.contributor, display_name=one.display_name,
-            reason=_bounded(f"left out by the gate: {why}; look at its data and labels before you send another"),
+            reason=_bounded(f"left out by the gate: {why}; {then}"),
         ))  # fmt: skip
     return Rejected(rejections=tuple(rejections), elapsed_s=gate.age_s)
 

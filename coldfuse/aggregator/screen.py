@@ -108,7 +108,7 @@ def screen(screening: Screening, received: tuple[str, str]) -> Admission | Rejec
         score=manifest.score.quality if manifest.score else None, measured=measured, checks=checks,
         reason=_why_right(screening, statistics), statistics=statistics,
         base_release=manifest.base_release if manifest.base_release != screening.opened.base_release else None,
-        is_named=manifest.is_named or None,
+        is_named=manifest.is_named or None, edit=manifest.edit,
     )  # fmt: skip
 
 

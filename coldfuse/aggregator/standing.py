@@ -47,7 +47,7 @@ class Standing:
             base_release=admission.base_release,
             staleness_weight=None if admission.base_release is None else self.staleness_weight,
             statistics=used.kind if used else None, is_named=admission.is_named,
-            score_weight=admission.score_weight,
+            edit=admission.edit, score_weight=admission.score_weight,
         )  # fmt: skip
 
 

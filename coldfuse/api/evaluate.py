@@ -60,7 +60,8 @@ def evaluate(  # noqa: PLR0913 - every setting of an evaluation, by keyword
         data: Files or folders, each a data set: a share is set apart as test, unless a folder has train and test files.
         train: Files that are trained on and tested on those of `test`, out of distribution.
         test: One for each of `train`.
-        suites: Tasks of lm-evaluation-harness, `lm-eval:TASK`, by name or YAML file; they need the extra `lm-eval`.
+        suites: Tasks of lm-evaluation-harness, `lm-eval:TASK`, by name or YAML file; they need the extra `lm-eval`. Or
+            files of edits, `edit:FILE`: how many answers are right of the edit, its paraphrases, and what must stay.
         task: What the data are of, as in `coldfuse contribute`.
         columns: Column of each role, where it is not found by itself: `{"text": "body"}`.
         protocols: `probe` (a new head on the frozen body), `fine-tuned`, or `perplexity`; the task's usual by default.

@@ -21,7 +21,17 @@ from coldfuse.errors import UserInputError
 from coldfuse.evaluation.protocols import Model, require_device
 from coldfuse.evaluation.report import report
 from coldfuse.evaluation.settings import Protocol, ScoringSettings, protocols_for
-from coldfuse.evaluation.suites import Reading, Suite, distinct_names, read_harness, read_pair, read_slices, read_suite
+from coldfuse.evaluation.suites import (
+    EDIT_PREFIX,
+    Reading,
+    Suite,
+    distinct_names,
+    read_edits,
+    read_harness,
+    read_pair,
+    read_slices,
+    read_suite,
+)
 from coldfuse.evaluation.trials import Place, Plan, Runs, in_turn, run_trials
 from coldfuse.training.feature_cache import FeatureCache
 from coldfuse.training.tasks import DEFAULT_TASK, find_task
@@ -56,7 +66,7 @@ class DataWords:
     num_test: int | None = None
     """Examples of a test set, at most."""
     suites: Sequence[str] = ()
-    """Tasks of lm-evaluation-harness, as `lm-eval:TASK`."""
+    """Tasks of lm-evaluation-harness, as `lm-eval:TASK`, and files of edits, as `edit:FILE`."""
     time_column: str | None = None
     """Column that says when an example is from, to cut the data by it; None: they are not cut."""
     num_slices: int = 4
@@ -161,7 +171,10 @@ def _suites(words: DataWords, protocols: Sequence[Protocol], scratch: Path) -> t
     )  # fmt: skip
     suites = [_own(words, name, reading, scratch / str(number)) for number, name in enumerate(words.data)]
     suites += [read_pair(train, test, reading) for train, test in zip(words.train, words.test, strict=True)]
-    suites += [read_harness(name, limit=words.num_test) for name in words.suites]
+    suites += [
+        (read_edits if name.startswith(EDIT_PREFIX) else read_harness)(name, limit=words.num_test)
+        for name in words.suites
+    ]
     names = distinct_names([printable(suite.name)[:100] for suite in suites])
     return tuple(suite.called(name) for suite, name in zip(suites, names, strict=True))
 

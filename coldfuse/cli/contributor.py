@@ -15,6 +15,7 @@ from coldfuse.api.places import resolve_model
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
+from coldfuse.cli.editing import EPOCHS, PATIENCE, with_edit
 from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.cli.model_contribution import GivenModel, contribute_model, given_model
 from coldfuse.cli.node_view import node_view
@@ -47,10 +48,13 @@ from coldfuse.trust.home import known_federations
 
 def contribute(options: ContributeOptions) -> None:
     """Run a node: round after round until stopped, or as the options say."""
+    options = with_edit(options)
     if options.once and options.rounds is not None:
         raise typer.BadParameter("give --once or --rounds, not both")
     if bool(options.data) == (options.model is not None):
-        raise typer.BadParameter("give --data FILE to train on, or --model FOLDER of what was trained elsewhere")
+        raise typer.BadParameter(
+            "give --data FILE to train on, --edit NAME=FILE of a fact, or --model FOLDER of what was trained elsewhere"
+        )
     _refuse_idle(options)
     settings = _settings(options) if options.model is None else _given(options)
     stop, connection = stop_on_signals(), options.connection
@@ -156,7 +160,8 @@ def _settings(options: ContributeOptions) -> NodeSettings:
     name = default_name(places) if options.name is None else options.name
     Identity.of(name, what="--name")  # before anything is read
     encoding, columns = encodings_of(options.encoding, options.columns)
-    training, task = _training(options.training), find_task(options.task)
+    task = find_task(options.task)
+    training = _training(options.training, is_edit=task.name == "edit")
     request = DataRequest(
         data=options.data, columns=named_columns(columns), file_format=file_format_of(columns),
         limit=columns.max_examples,
@@ -169,14 +174,17 @@ def _settings(options: ContributeOptions) -> NodeSettings:
         train, held_out = set_apart(task, train, seed=training.seed)
     return NodeSettings(
         name=name, train=train, validation=held_out, training=training, task=task, send_anyway=options.send_anyway,
-        encoding=encoding, body=options.body, is_named=options.is_named,
+        encoding=encoding, body=options.body, is_named=options.is_named, edit=options.edit,
     )  # fmt: skip
 
 
-def _training(given: Training) -> TrainingSettings:
+def _training(given: Training, *, is_edit: bool) -> TrainingSettings:
     args = read_train_args(given.train_args) if given.train_args else {}
+    usual = TrainingSettings()
     return TrainingSettings(
-        num_epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size,
+        num_epochs=given.epochs or (EPOCHS if is_edit else usual.num_epochs),
+        patience=PATIENCE if is_edit else usual.patience,
+        learning_rate=given.learning_rate, batch_size=given.batch_size,
         max_length=given.max_length, tokens_at_once=given.tokens_at_once, threads=given.threads, device=given.device,
         seed=given.seed, way=line_of_way(given.train, freeze_embeddings=given.freeze_embeddings),
         objectives=lines_of_objectives(_objectives(given)), train_args=args,

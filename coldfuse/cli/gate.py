@@ -49,7 +49,7 @@ def _numbers(words: GateWords) -> dict[str, object]:
         "on_unsure": words.gate_on_unsure, "on_silence": words.gate_on_silence,
         "min_evaluators": words.gate_evaluators, "to_stop": words.gate_to_stop, "max_asks": words.gate_asks,
         "per_rounds": words.gate_per_rounds, "noise": words.gate_noise, "max_suites": words.gate_suites,
-        "on_one": words.gate_on_one,
+        "on_one": words.gate_on_one, "efficacy": words.gate_efficacy, "generality": words.gate_generality,
         "weights": [_weight(each) for each in words.gate_weight] or None,
     }  # fmt: skip
     found = {name: value for name, value in given.items() if value is not None}

@@ -43,10 +43,13 @@ class GivenModel:
     """Distinct examples that it was trained on."""
     encoding: Encoding
     """Dtype in which the delta travels."""
+    edit: str | None = None
+    """Name of the edit that it is; None: it is none."""
 
     def work_digest(self) -> str:
         """Digest what decides the delta."""
-        return sha256(canonical_json(["given model", self.digest, self.num_examples, self.encoding]))
+        named = [] if self.edit is None else [{"edit": self.edit}]
+        return sha256(canonical_json(["given model", self.digest, self.num_examples, self.encoding, *named]))
 
 
 def given_model(options: ContributeOptions, name: str, encoding: Encoding) -> GivenModel:
@@ -64,7 +67,7 @@ def given_model(options: ContributeOptions, name: str, encoding: Encoding) -> Gi
     digest = content_digest([open_tensors(LocalFile(path)) for path in files])
     return GivenModel(
         who=replace(Identity.of(name), is_named=options.is_named), folder=folder, digest=digest,
-        num_examples=options.num_examples, encoding=encoding,
+        num_examples=options.num_examples, encoding=encoding, edit=options.edit,
     )  # fmt: skip
 
 
@@ -123,6 +126,7 @@ def _make(sender: Sender, work: WorkFolder, given: GivenModel, statistics: Path 
         finetuned = open_finetuned(given.folder, base, sender.folder.scratch / "expanded", stack)
         made = Made(num_examples=given.num_examples, statistics=statistics)
         trained = write_own_delta(work, ground, finetuned.changes, made, offering=given)
+        trained = trained.model_copy(update={"edit": given.edit})
     work.forget_sent()
     work.save_trained(trained)
     size = f"delta {trained.delta.size_bytes / 2**20:.1f} MiB"

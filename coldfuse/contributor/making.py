@@ -104,7 +104,7 @@ def make_delta(  # noqa: PLR0913 - what there is to say, by keyword
     trained = Trained(
         base_release=base.release, base_digest=base.model_digest, work_digest=settings.work_digest(),
         num_examples=made.num_examples, num_steps=made.num_steps, score=score, encoding=settings.encoding, delta=delta,
-        mask=written.mask,
+        mask=written.mask, edit=settings.edit,
         statistics=statistics, asked=rule.kind, task=task.name, trained=made.trained, beats_base=made.beats_base,
     )  # fmt: skip
     work.forget_sent()

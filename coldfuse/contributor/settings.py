@@ -48,6 +48,9 @@ class NodeSettings:
     is_named: bool = False
     """True to agree to be named in the cards of releases."""
 
+    edit: str | None = None
+    """Name of the edit that it is, of the task `edit`; None: it is none."""
+
     def __post_init__(self) -> None:
         """Refuse what is no name before anything is done under it."""
         Identity.of(self.name)
@@ -61,4 +64,5 @@ class NodeSettings:
         """Digest what decides the delta: with the same, a finished training is not made again."""
         data, line = [self.train.digest(), self.validation.digest()], describe_task(self.task)
         other = [] if line == DEFAULT_TASK else [line]  # as older versions have it, which knew one task
-        return sha256(canonical_json([self.training.decisive(), data, self.encoding, *other]))
+        named = [] if self.edit is None else [{"edit": self.edit}]
+        return sha256(canonical_json([self.training.decisive(), data, self.encoding, *other, *named]))

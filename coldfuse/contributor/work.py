@@ -37,6 +37,8 @@ class Trained(Value):
     """Parts of the mask that its values are at, where it has one."""
     statistics: ContributedStatistics | None = None
     """What travels beside it, where the federation asked for that."""
+    edit: str | None = None
+    """Name of the edit that it is; None: it is none."""
     asked: str = "none"
     """Kind of statistics that the federation asked for when it was made."""
 

@@ -23,6 +23,9 @@ NumExamples = Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
 """It may weigh a contribution: sums over all of them must stay finite and exact."""
 
 
+EditName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,49}$")]
+"""Name of an edit and of the suite that judges it; its parts are suites of their own, such as `capital.keep`."""
+
 Word = Annotated[str, Field(pattern=r"^[ -~]{0,64}$")]
 """A short word of the contributor's, in printable ASCII: it is kept, and people may see it."""
 
@@ -116,6 +119,8 @@ class ContributionManifest(Value):
     """What its data say of the fine-tuned model, for fusion methods that ask for it."""
     is_named: bool | None = None
     """True where its contributor agrees to be named in the cards of releases; None: they have not said so."""
+    edit: EditName | None = None
+    """Name of the edit that it is, which the gate asks the suite of this name about; None: it is none."""
 
     @property
     def files(self) -> tuple[Blob, ...]:
@@ -131,7 +136,7 @@ class ContributionManifest(Value):
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write what has no mask and no statistics as it was always written: it is named by its bytes."""
-        return without_unset(handler(self), "mask", "statistics", "is_named")
+        return without_unset(handler(self), "mask", "statistics", "is_named", "edit")
 
 
 class Measured(Value):
@@ -191,13 +196,15 @@ class Admission(Value):
     """Seconds since 1970 at which that counts; None where there is none. What is revoked since then is taken back."""
     is_named: bool | None = None
     """True where its contributor agrees to be named in the cards of releases."""
+    edit: EditName | None = None
+    """Name of the edit that it is; None: it is none."""
     score_weight: float | None = None
     """What its weight is multiplied by for what it was found to be worth, while it is fused; in a journal that is
     `Weighed`'s to say, and None here."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "signature", "signed_at_s", "is_named", "score_weight")
+        return without_unset(handler(self), "signature", "signed_at_s", "is_named", "edit", "score_weight")
 
     def used_statistics(self, kind: StatisticsKind | None) -> AdmittedStatistics | None:
         """Return its statistics if they are of the kind that a method looks at: what is carried may have others."""

@@ -14,9 +14,10 @@ them can be seconded: what they find then names what is published in any case, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from coldfuse.core.gate_counts import believe, hear, p_worse
+from coldfuse.core.gate_edits import EditVerdict, judge_edits, say_failures
 from coldfuse.core.gate_hearing import Answer, Hearing
 from coldfuse.core.gate_rules import (
     MAX_EVALUATORS,
@@ -39,13 +40,16 @@ __all__ = [
 ]  # fmt: skip
 
 
-def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int = 0) -> GateDecision:
+def decide(
+    rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int = 0, edits: Collection[str] = ()
+) -> GateDecision:
     """Decide whether a candidate is published, from the counts alone; the reason is for people.
 
     Args:
         rules: The federation's rules, which the round was opened with.
         counts: What the operator's suites and the members say; claims, in any order.
         num_silent: Number of enrolled evaluators who have not answered, for the reason.
+        edits: Names of the edits that the candidate has, each of which must succeed on its suite.
 
     >>> own = SuiteCounts(suite="sst2", num_examples=2000, only_before=130, only_after=50)
     >>> decide(GateRules(), [own]).finding, decide(GateRules(), []).publish
@@ -56,10 +60,20 @@ def decide(rules: GateRules, counts: Iterable[SuiteCounts], *, num_silent: int =
     kept, flags = believe(counts, rules)
     hearing = Hearing(hear(kept, rules), rules)
     flags = [*flags, *_odd(hearing)]
-    decision = _decided(hearing, num_silent)
+    verdicts = judge_edits(rules, kept, edits)
+    decision = _with_edits(_decided(hearing, num_silent), hearing, verdicts)
     more = f"; {len(flags) - MAX_FLAGS + 1} more" if len(flags) > MAX_FLAGS else ""
     shown = [flag[:500] for flag in flags[: MAX_FLAGS - bool(more)]] + ([more.removeprefix("; ")] if more else [])
     return decision.model_copy(update={"flags": tuple(shown)})
+
+
+def _with_edits(decision: GateDecision, hearing: Hearing, verdicts: Sequence[EditVerdict]) -> GateDecision:
+    """Return the decision with what was found of edits; where one fails nothing else has to be known first."""
+    if failed := [each.name for each in verdicts if not each.succeeds]:
+        why = f"{say_failures(verdicts)}; the base is kept"
+        return _decision(hearing, "edit-fails", why).model_copy(update={"suites": tuple(failed)[:MAX_SUITES]})
+    said = "; ".join([decision.reason, *(each.reason for each in verdicts)])
+    return decision.model_copy(update={"reason": said[:2000]})
 
 
 def _decided(hearing: Hearing, num_silent: int) -> GateDecision:

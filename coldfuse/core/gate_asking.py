@@ -124,7 +124,7 @@ def still_waits(rules: GateRules, *, answered: int, enrolled: int, age_s: float)
 
 
 def with_noise(counts: SuiteCounts, scale: float, uniform: Callable[[], float]) -> SuiteCounts:
-    """Return counts with noise on both, as an evaluator sends them: P(k) ∝ exp(−|k| / scale) on each.
+    """Return counts with noise on each, as an evaluator sends them: P(k) ∝ exp(−|k| / scale) on each.
 
     The difference of two geometric numbers (Ghosh, Roughgarden & Sundararajan, arXiv 0811.2841). One example more or
     less changes one count by one, so a scale of 1 / ε makes an answer ε-differentially private; noise adds to the
@@ -141,7 +141,11 @@ def with_noise(counts: SuiteCounts, scale: float, uniform: Callable[[], float]) 
         count + _geometric(scale, uniform()) - _geometric(scale, uniform())
         for count in (counts.only_before, counts.only_after)
     )
-    return counts.model_copy(update={"only_before": before, "only_after": after})
+    noised = counts.model_copy(update={"only_before": before, "only_after": after})
+    if counts.num_right is None:
+        return noised
+    right = counts.num_right + _geometric(scale, uniform()) - _geometric(scale, uniform())
+    return noised.model_copy(update={"num_right": right})
 
 
 def _geometric(scale: float, uniform: float) -> int:

@@ -92,6 +92,9 @@ def problem(counts: SuiteCounts, rules: GateRules) -> str | None:
     """Return why no examples can have such counts, or None."""
     slack = noise_slack(rules.noise, 2, _IMPOSSIBLE) if counts.evaluator is not None else 0
     both = counts.only_before + counts.only_after
+    low, high = counts.only_after - 2 * slack, counts.num_examples - counts.only_before + 2 * slack
+    if counts.num_right is not None and not low <= counts.num_right <= high:
+        return f"{counts.num_right:,} right of {plural(counts.num_examples, 'example')}, against its other counts"
     if min(counts.only_before, counts.only_after) >= -slack and both <= counts.num_examples + slack:
         return None
     return (

@@ -24,9 +24,15 @@ MAX_FLAGS = 16
 Instead = Literal["publish", "keep"]
 """What becomes of a candidate of which nobody can say how good it is: it is published, or the base is kept."""
 
-Finding = Literal["off", "better", "not-worse", "worse", "not-better", "disputed", "unsure", "silence"]
-"""What was found of a candidate. `disputed`: one evaluator alone would decide. `unsure`: not enough data. `silence`: of
-too few evaluators."""
+Finding = Literal["off", "better", "not-worse", "worse", "not-better", "edit-fails", "disputed", "unsure", "silence"]
+"""What was found of a candidate. `edit-fails`: an edit in it does not do what its suite asks for. `disputed`: one
+evaluator alone would decide. `unsure`: not enough data. `silence`: of too few evaluators."""
+
+EditPart = Literal["edit", "paraphrase", "keep"]
+"""Part of an edit's suite: the edit itself, the same in other words, and what must stay."""
+
+EFFICACY, GENERALITY = 0.9, 0.5
+"""Shares of an edit's own prompts, and of its paraphrases, that must say what it wants where the rules say no other."""
 
 
 _LEAST_WEIGHT = 0.001
@@ -34,7 +40,8 @@ _LEAST_WEIGHT = 0.001
 _SAID = {
     "resolution": "resolution", "on_unsure": "unsure", "on_silence": "silence", "min_evaluators": "evaluators",
     "to_stop": "to-stop", "wait_s": "wait in seconds", "max_asks": "asks", "per_rounds": "per-rounds", "noise": "noise",
-    "max_suites": "suites", "on_one": "on-one", "max_missed": "max-missed",
+    "max_suites": "suites", "on_one": "on-one", "max_missed": "max-missed", "efficacy": "efficacy",
+    "generality": "generality",
 }  # fmt: skip
 """How people call the numbers that are said where they are not the usual ones."""
 
@@ -93,7 +100,10 @@ class GateRules(Value):
     weights: Annotated[tuple[SuiteWeight, ...], Field(max_length=MAX_SUITES)] = ()
     """Suites that do not count 1: a share of alpha, and of the examples over all suites. One of weight 0 is not looked
     at."""
-
+    efficacy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of an edit's own prompts that must say what it wants; None: `EFFICACY`."""
+    generality: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The same of its paraphrases; None: `GENERALITY`."""
     on_one: Literal["ignore", "warn"] | None = None
     """What the word of members does who are too few for `to_stop`, as one alone always is. `warn`: it counts as far as
     it stops and hides nothing, see `decide`. None, as in rules of before: `ignore`."""
@@ -102,7 +112,7 @@ class GateRules(Value):
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        return without_unset(handler(self), "on_one", "max_missed")
+        return without_unset(handler(self), "on_one", "max_missed", "efficacy", "generality")
 
     @field_validator("weights")
     @classmethod
@@ -157,6 +167,14 @@ class SuiteCounts(Value):
     """Number of them that only the base gets right, or on which it is better."""
     only_after: Annotated[int, Field(ge=-MAX_EXAMPLES, le=2 * MAX_EXAMPLES)]
     """Number of them that only the candidate gets right, or on which it is better."""
+    part: EditPart | None = None
+    """Part of an edit's suite that these are of; None for any other suite."""
+    num_right: Annotated[int, Field(ge=-MAX_EXAMPLES, le=2 * MAX_EXAMPLES)] | None = None
+    """Number of them that the candidate gets right; None where nobody asks for it."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_unset(handler(self), "part", "num_right")
 
     @property
     def difference(self) -> float:
@@ -193,8 +211,10 @@ class GateDecision(Value):
 
     @model_validator(mode="after")
     def _harmful_is_kept(self) -> Self:
-        if self.publish and self.finding in ("worse", "not-better"):
-            raise ValueError(f"a candidate that is {self.finding} is published; expected that the base is kept")
+        if self.publish and self.finding in ("worse", "not-better", "edit-fails"):
+            raise ValueError(
+                f"a candidate of which was found {self.finding} is published; expected that the base is kept"
+            )
         return self
 
 

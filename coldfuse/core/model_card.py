@@ -170,6 +170,8 @@ def _made(manifest: ReleaseManifest, facts: CardFacts) -> Iterator[str]:
     yield f"- base: {_base_words(manifest, facts)}"
     yield f"- method: {quoted(manifest.method)}"
     yield f"- contributions: {len(manifest.contributions):,}"
+    if edits := sorted({each.edit for each in manifest.contributions if each.edit is not None}):
+        yield f"- edits: {', '.join(map(quoted, edits[:_MOST_NAMED]))}"
     if manifest.moved is not None:
         yield f"- moved: {100 * manifest.moved:.3g} % of the model's numbers"
     yield f"- model digest: `{manifest.model_digest}`"
@@ -223,6 +225,8 @@ def _scores(facts: CardFacts) -> Iterator[str]:
     for each in facts.scores[:_MOST_SUITES]:
         counted = f"{each.only_after:,} right only now, {each.only_before:,} only before"
         counted = f"on {plural(each.num_examples, 'example')} ({counted})"
+        if each.num_right is not None:
+            counted += f"; {each.num_right:,} right"
         yield f"- {quoted(each.suite)}: {points(each.difference)}, {counted}"
     if len(facts.scores) > _MOST_SUITES:
         yield f"- and {plural(len(facts.scores) - _MOST_SUITES, 'other suite')}"

@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from coldfuse.core.base_facts import BaseFacts
 from coldfuse.core.blob import Blob
-from coldfuse.core.contribution import Count
+from coldfuse.core.contribution import Count, EditName
 from coldfuse.core.names import DisplayName
 from coldfuse.core.retraction import Retraction
 from coldfuse.core.rollback import Rollback
@@ -46,13 +46,15 @@ class FusedContribution(Value):
     """Kind of the statistics that it brought and the round used; None where it brought none, or none were used."""
     is_named: bool | None = None
     """True where its contributor has agreed to be named in the release's card; None where nobody has said so."""
+    edit: EditName | None = None
+    """Name of the edit that it is; None: it is none."""
     score_weight: Annotated[float, Field(gt=0)] | None = None
     """What its weight was multiplied by for what it was found to be worth; None where nobody has asked for that."""
 
     @model_serializer(mode="wrap")
     def _leave_out_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Write what has no statistics as it was always written: a release is named by its bytes."""
-        return without_unset(handler(self), "statistics", "is_named", "score_weight")
+        return without_unset(handler(self), "statistics", "is_named", "edit", "score_weight")
 
 
 class _Checked(Value):

@@ -98,7 +98,7 @@ def _evaluated(cell: Cell) -> EvaluatedData:
     else:
         task, examples = find_task(suite.task), suite.tests[cell.test]
         num_test, digest = len(examples), examples.digest()
-        metric, higher = task.metric, task.higher_is_better
+        metric, higher = "right answers" if suite.is_edit else task.metric, task.higher_is_better
     return EvaluatedData(
         name=cell.data, task=suite.task, metric=metric, higher_is_better=higher, digest=digest, num_test=num_test,
         num_train=0 if suite.train is None else len(suite.train),

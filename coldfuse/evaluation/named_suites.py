@@ -25,6 +25,8 @@ _SUITE = re.compile(r"([a-z0-9][a-z0-9._-]{0,62})(?::([a-z0-9][a-z0-9-]*(?:\([^(
 _NOT_COMPARED = frozenset({"contrastive-image-text"})
 """Tasks in which an example alone is right whatever the model."""
 
+_LONGEST_EDIT_NAME = 50
+
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteFiles:
@@ -57,6 +59,8 @@ class SuiteFiles:
         task = find_task(match[2] or DEFAULT_TASK)
         if task.name in _NOT_COMPARED:
             raise UserInputError(f"suite {match[1]}: models are not compared by examples of {task.name}")
+        if task.name == "edit" and len(match[1]) > _LONGEST_EDIT_NAME:
+            raise UserInputError(f"suite {match[1]}: the name of an edit has {_LONGEST_EDIT_NAME} letters at most")
         return cls(name=match[1], task=task, train=files[0], test=files[1] if len(files) > 1 else None)
 
 

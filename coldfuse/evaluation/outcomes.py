@@ -6,6 +6,7 @@
     words with tags                       share of the words that are tagged rightly
     questions                             the question's own F1 or exact match
     language models                       log-probability of the whole document, whatever its tokens are
+    edits                                 1 where the answer is what the row asks for, else 0
 
 The metric itself is always the task's own. Perplexity is exp(−Σ log p / number of tokens) over all documents, each read
 by itself. One that is longer than the window goes on in another, which sees nothing of what came before but, of a model
@@ -33,6 +34,7 @@ from coldfuse.training.compute import compute_threads
 from coldfuse.training.scoring import take_features, total_loss
 from coldfuse.training.settings import TrainingSettings
 from coldfuse.training.tasks import find_task
+from coldfuse.training.tasks.editing import answers_of
 from coldfuse.training.tasks.rows import NO_LABEL
 from coldfuse.training.tasks.scoring import affordable_tokens, run_over
 from coldfuse.training.tasks.task import Feature, Task, TaskModel
@@ -55,6 +57,8 @@ def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Fea
     """
     if task.metric == _PERPLEXITY:
         return _documents(task, loaded, examples)
+    if task.name == "edit":
+        return _share_right(task, loaded, examples)
     if features is None:
         features = task.encode(loaded, examples)
     value = float(task.score(loaded, examples, features))
@@ -63,6 +67,12 @@ def measure(task: Task, loaded: TaskModel, examples: Any, features: Sequence[Fea
     by_example = _BY_EXAMPLE.get(task.name)
     outcomes = None if by_example is None else tuple(by_example(task, loaded, examples, features))
     return Measured(value=value, outcomes=outcomes)
+
+
+def _share_right(task: Task, loaded: TaskModel, examples: Any) -> Measured:
+    """Score a part of an edit's suite by the share of the answers that are right."""
+    outcomes = tuple(_edits(task, loaded, examples, ()))
+    return Measured(value=sum(outcomes) / len(outcomes), outcomes=outcomes)
 
 
 def load_probe(task: Task, folder: Path, train: Any, settings: TrainingSettings) -> TaskModel:
@@ -191,6 +201,10 @@ def _words(_: Task, loaded: TaskModel, examples: Any, features: Sequence[Feature
     return [count / len(sentence.words) for count, sentence in zip(right, examples.rows, strict=True)]
 
 
+def _edits(_: Task, loaded: TaskModel, examples: Any, features: Sequence[Feature]) -> list[float]:  # noqa: ARG001
+    return [float(one.is_right) for one in answers_of(loaded, examples.rows)]
+
+
 _BY_EXAMPLE: dict[str, Callable[[Task, TaskModel, Any, Sequence[Feature]], list[float]]] = {
     "text-classification": _classes,
     "multi-label-classification": _labels,
@@ -199,5 +213,6 @@ _BY_EXAMPLE: dict[str, Callable[[Task, TaskModel, Any, Sequence[Feature]], list[
     "question-answering": _questions,
     "text2text-generation": _alone,
     "image-classification": _alone,
+    "edit": _edits,
 }
 """How examples are scored, by the task's name; of others only the metric is known."""

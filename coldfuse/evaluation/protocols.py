@@ -4,6 +4,7 @@
 - fine-tuned: body and head trained as a node trains them (ColD); the best epoch is chosen on a part of the training
   examples, never on the test
 - perplexity: nothing; a language model as its files have it
+- edit: nothing; a model that answers, as its files have it
 
 With `shots`, probe and fine-tuned see only so many labelled examples, drawn by the seed, one of each class first.
 """
@@ -102,7 +103,7 @@ def score_model(model: Model, suite: Suite, protocol: Protocol, *, seed: int, sc
         measured = run_harness(model.folder, given, threads=how.threads, device=how.device, max_length=how.max_length)
         return Scores(num_train=0, measured=measured)
     task = find_task(suite.task)
-    if protocol.kind == "perplexity":
+    if protocol.kind in ("perplexity", "edit"):
         return _as_it_is(model, suite, task, scoring)
     if suite.train is None:
         raise UserInputError(f"{suite.name}: a {protocol.kind} model needs examples to train on, and there are none")

@@ -9,9 +9,10 @@ from coldfuse.core.words import plural
 from coldfuse.errors import UserInputError
 from coldfuse.training.tasks.task import Task
 
-Kind = Literal["probe", "fine-tuned", "perplexity", "lm-eval"]
+Kind = Literal["probe", "fine-tuned", "perplexity", "lm-eval", "edit"]
 """`probe`: a new head is fitted on the frozen body (the paper's ColD-Frozen). `fine-tuned`: body and head are trained,
-as a node does (ColD). `perplexity`: nothing is trained, the model is scored as it is. `lm-eval`: the harness's way."""
+as a node does (ColD). `perplexity`: nothing is trained, the model is scored as it is. `lm-eval`: the harness's way.
+`edit`: the model is asked for answers, as it is."""
 
 KINDS: tuple[Kind, ...] = ("probe", "fine-tuned", "perplexity")
 """Protocols that can be asked for by name."""
@@ -110,6 +111,9 @@ def protocols_for(task: Task, kinds: tuple[str, ...], shots: tuple[int, ...]) ->
             raise UserInputError(f"--shots {protocol.shots}: expected 1 or more")
     return tuple(protocols)
 
+
+BY_ANSWERS = Protocol(kind="edit")
+"""The protocol of an edit's suite: answers that are right, of those that are asked for."""
 
 BY_HARNESS = Protocol(kind="lm-eval")
 """The protocol of lm-evaluation-harness: its own prompts and metrics."""

@@ -25,12 +25,19 @@ from coldfuse.evaluation.harness import PREFIX, HarnessTask, version_of_harness
 from coldfuse.evaluation.slices import Slice, cut_by_time
 from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import find_task
+from coldfuse.training.tasks.edit_rows import EditKind, of_kind
 from coldfuse.training.tasks.splitting import set_apart
 from coldfuse.training.tasks.task import DataRequest
 from coldfuse.training.tasks.texts import Passage
 
 TEST_FRACTION = 0.3
 """Share of the examples that is tested on, where there is no test file."""
+
+EDIT_PREFIX = "edit:"
+"""What stands before the file of an edit."""
+
+_EDIT_TESTS: dict[EditKind, str] = {"edit": "efficacy", "paraphrase": "paraphrases", "keep": "locality"}
+"""What the field calls the scores of an edit's parts."""
 
 _DULL = {"train", "training", "test", "data", "dataset", "examples", "validation"}
 """Names of files that say nothing: the folder's name does."""
@@ -57,6 +64,11 @@ class Suite:
     def is_harness(self) -> bool:
         """Whether it is a task of lm-evaluation-harness, which brings data and metric."""
         return self.task.startswith(PREFIX)
+
+    @property
+    def is_edit(self) -> bool:
+        """Whether it is an edit's, which a model is asked about as it is."""
+        return not self.is_harness and find_task(self.task).name == "edit"
 
     @property
     def test(self) -> Any:
@@ -196,9 +208,24 @@ def read_harness(name: str, *, limit: int | None) -> Suite:
     """
     task = name.removeprefix(PREFIX)
     if task == name or not task:
-        raise UserInputError(f"--suite {name}: expected {PREFIX}TASK, such as {PREFIX}arc_easy")
+        raise UserInputError(f"--suite {name}: expected {PREFIX}TASK, such as {PREFIX}arc_easy, or {EDIT_PREFIX}FILE")
     version_of_harness()
     return Suite(name=name, task=name, train=None, tests={"": HarnessTask(name=task, limit=limit)})
+
+
+def read_edits(name: str, *, limit: int | None) -> Suite:
+    """Return an edit's file as a data set with a test set for each part: efficacy, paraphrases and locality.
+
+    Raises:
+        UserInputError: It is no `edit:FILE`, or the file cannot be read.
+    """
+    file = name.removeprefix(EDIT_PREFIX)
+    if not file:
+        raise UserInputError(f"--suite {name}: expected {EDIT_PREFIX}FILE")
+    rows = find_task("edit").read(DataRequest(data=file))
+    tests = {called: some(own, limit) for kind, called in _EDIT_TESTS.items() if len(own := of_kind(rows, kind))}
+    notes = () if rows.report is None else tuple(rows.report.lines())
+    return Suite(name=name_of(file), task="edit", train=None, tests=tests, notes=notes)
 
 
 def some(examples: Any, count: int | None) -> Any:

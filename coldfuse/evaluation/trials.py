@@ -20,7 +20,7 @@ from coldfuse.core.serialization import canonical_json, decode, encode, sha256
 from coldfuse.durable import remove_whole, write_whole
 from coldfuse.errors import CodecError, UserInputError
 from coldfuse.evaluation.protocols import Model, Scores, Scoring, score_model
-from coldfuse.evaluation.settings import BY_HARNESS, Protocol, ScoringSettings
+from coldfuse.evaluation.settings import BY_ANSWERS, BY_HARNESS, Protocol, ScoringSettings
 from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluation.values import TestScore, Trial
 from coldfuse.training.feature_cache import FeatureCache
@@ -51,7 +51,9 @@ class Plan:
 
     def protocols_of(self, suite: Suite) -> tuple[Protocol, ...]:
         """Return the protocols by which a data set is scored."""
-        return (BY_HARNESS,) if suite.is_harness else self.protocols
+        if suite.is_harness:
+            return (BY_HARNESS,)
+        return (BY_ANSWERS,) if suite.is_edit else self.protocols
 
     def seeds_of(self, protocol: Protocol) -> tuple[int, ...]:
         """Return the seeds of a protocol: one where nothing is random."""

@@ -25,7 +25,8 @@ from coldfuse.errors import (
     TransportError,
     UserInputError,
 )
-from coldfuse.evaluation.measured import Outcomes, compare, nothing_right
+from coldfuse.evaluation.measured import Outcomes, nothing_right
+from coldfuse.evaluation.suite_counts import counts_of
 from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
@@ -159,17 +160,10 @@ class Evaluator:
         except UserInputError as error:  # the base could be scored: the candidate is broken
             self.say(f"candidate of round {candidate.round} cannot be scored, so it gets nothing right: {error}")
             after = [nothing_right(outcomes) for outcomes in before]
-        counts = []
+        counts: list[SuiteCounts] = []
         for suite, was, now in zip(self.suites, before, after, strict=True):
-            only_before, only_after = compare(was, now)
-            counts.append(self._noised(
-                SuiteCounts(
-                    suite=suite.name, evaluator=self.identity.name, num_examples=suite.num_tests,
-                    only_before=only_before, only_after=only_after,
-                ),
-                rules,
-            ))  # fmt: skip
-        return tuple(counts)
+            counts += counts_of(suite, was, now, evaluator=self.identity.name)
+        return tuple(self._noised(one, rules) for one in counts)
 
     def _noised(self, counts: SuiteCounts, rules: GateRules) -> SuiteCounts:
         """Return counts with noise; where it is more than the rules know of, within what examples can have."""
@@ -178,7 +172,10 @@ class Evaluator:
             return noised
         before = min(max(noised.only_before, 0), counts.num_examples)
         after = min(max(noised.only_after, 0), counts.num_examples - before)
-        return noised.model_copy(update={"only_before": before, "only_after": after})
+        right = noised.num_right
+        if right is not None:
+            right = min(max(right, after), counts.num_examples - before)
+        return noised.model_copy(update={"only_before": before, "only_after": after, "num_right": right})
 
     def _base_outcomes(self, base: ReleaseManifest) -> list[Outcomes]:
         known = [self.folder.outcomes(base.model_digest, suite) for suite in self.suites]

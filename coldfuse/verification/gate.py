@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coldfuse.core.gate import GateDecision, GateRules, decide
+from coldfuse.core.gate_edits import edits_of
 from coldfuse.core.gating import Evaluated, Weighed
 from coldfuse.core.round import Fused, Published, RoundState, fold
 from coldfuse.core.scored_weights import Weighting, weigh
@@ -23,11 +24,12 @@ def gate_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
     rules = (terms.gate if terms else None) or GateRules.off()
     decided: dict[str, GateDecision] = {}
     candidate: Fused | None = None
-    for event in round_.events:
+    for place, event in enumerate(round_.events):
         if isinstance(event, Fused):
             candidate = event
         elif isinstance(event, Evaluated):
-            yield from _of_decision(event, candidate, rules)
+            edits = _edits_before(round_, place) if event.decision.finding != "off" else ()
+            yield from _of_decision(event, candidate, rules, edits)
             decided.setdefault(event.manifest, event.decision)
         elif isinstance(event, Published) and rules.is_on and candidate is not None:
             found = decided.get(candidate.manifest)
@@ -37,10 +39,17 @@ def gate_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
                 yield Cause.CONTRADICTION, f"was published, and the gate has refused it: {found.reason}"
 
 
-def _of_decision(event: Evaluated, candidate: Fused | None, rules: GateRules) -> Iterator[tuple[Cause, str]]:
+def _edits_before(round_: SeenRound, place: int) -> tuple[str, ...]:
+    """Return the names of the edits in a candidate, by what stood in the journal when it was decided on."""
+    return edits_of(fold(round_.events[:place]).to_fuse.values())
+
+
+def _of_decision(
+    event: Evaluated, candidate: Fused | None, rules: GateRules, edits: tuple[str, ...]
+) -> Iterator[tuple[Cause, str]]:
     if candidate is None or event.manifest != candidate.manifest:
         yield Cause.CONTRADICTION, f"the gate has decided on {event.manifest[:12]}, which was not fused just before"
-    right = decide(rules, event.counts)
+    right = decide(rules, event.counts, edits=edits)
     if (right.publish, right.finding) != (event.decision.publish, event.decision.finding):
         yield (
             Cause.CONTRADICTION,

@@ -59,6 +59,7 @@ _FACTS = (
     "base_release",
     "statistics",
     "checks",
+    "edit",
 )
 
 

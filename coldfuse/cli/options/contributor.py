@@ -21,11 +21,13 @@ class Training:
     """How a node fine-tunes."""
 
     epochs: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, help="At most; training ends early when validation stops improving.", rich_help_panel=_PANEL
+            min=1,
+            help="At most; training ends early when validation stops improving. 3 by default, 30 for an edit.",
+            rich_help_panel=_PANEL,
         ),
-    ] = 3
+    ] = None
     learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.", rich_help_panel=_PANEL)] = 5e-5
     batch_size: Annotated[int, typer.Option(min=1, help="Examples of a step.", rich_help_panel=_PANEL)] = 32
     max_length: Annotated[int, typer.Option(min=5, help="Tokens of a text that are read.", rich_help_panel=_PANEL)] = (
@@ -104,6 +106,8 @@ class ContributeOptions:
     Example: coldfuse contribute 127.0.0.1:7700 --data reviews.csv --name alice --rounds 3
 
     Trained elsewhere: coldfuse contribute 127.0.0.1:7700 --model ./tuned --num-examples 5000 --name alice
+
+    A fact: coldfuse contribute 127.0.0.1:7700 --edit capital=capital.jsonl --name alice
     """
 
     address: Annotated[str, typer.Argument(help="The gateway, HOST:PORT.", show_default=False)]
@@ -124,6 +128,16 @@ class ContributeOptions:
             rich_help_panel=DATA_PANEL,
         ),
     ] = DEFAULT_TASK
+    edit: Annotated[
+        str | None,
+        typer.Option(
+            help="NAME=FILE instead of --data: change a fact and little else, once. A row has a kind (edit, "
+            "paraphrase or keep), a prompt, an answer and, perhaps, what the model shall not say instead. Beside "
+            "--model: the NAME alone. The gate asks the suite of this name, which an operator or evaluator has as "
+            "--suite NAME:edit=FILE.",
+            rich_help_panel=DATA_PANEL,
+        ),
+    ] = None
     columns: NodeColumns = field(default_factory=NodeColumns)
     name: Annotated[
         str | None, typer.Option(help="Your name, of any script, which the whole federation sees; node-… by default.")

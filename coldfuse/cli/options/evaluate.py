@@ -92,7 +92,7 @@ class ScoredData:
         typer.Option(
             "--suite",
             help="lm-eval:TASK, a task of lm-evaluation-harness by its name or YAML file, for models that write; needs "
-            "the extra lm-eval. May be repeated.",
+            "the extra lm-eval. edit:FILE, an edit: efficacy, paraphrases and locality. May be repeated.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = field(default_factory=list)

@@ -59,6 +59,11 @@ _PER_ROUNDS = typer.Option(help="Rounds for which --gate-asks holds (1).", rich_
 _NOISE = typer.Option(
     help="Scale of the noise that members add to their counts, in examples (0: none).", rich_help_panel=_PANEL
 )
+_EFFICACY = typer.Option(
+    help="Share of an edit's own prompts that must say what it wants, where somebody has --suite NAME:edit=FILE (0.9).",
+    rich_help_panel=_PANEL,
+)
+_GENERALITY = typer.Option(help="The same of its paraphrases (0.5).", rich_help_panel=_PANEL)
 _SUITES = typer.Option(help="Suites that one member may answer for (16).", rich_help_panel=_PANEL)
 _WEIGHT = typer.Option(
     help="What a suite counts beside others, which count 1: NAME=2; 0: nothing. As often as needed; all that were "
@@ -86,4 +91,6 @@ class GateWords:
     gate_per_rounds: Annotated[int | None, _PER_ROUNDS] = None
     gate_noise: Annotated[float | None, _NOISE] = None
     gate_suites: Annotated[int | None, _SUITES] = None
+    gate_efficacy: Annotated[float | None, _EFFICACY] = None
+    gate_generality: Annotated[float | None, _GENERALITY] = None
     gate_weight: Annotated[list[str], _WEIGHT] = field(default_factory=list)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +113,7 @@ class Edited(nn.Module):
         self._reference: list[nn.Module] = []  # in a list: it is no part of what is trained
         self._load = reference
 
-    def train(self, mode: bool = True) -> Edited:
+    def train(self, mode: bool = True) -> Self:
         """Train without dropout: it would move what is kept before anything is changed."""
         super().train(mode)
         self.model.eval()
