@@ -40,11 +40,11 @@ def join(options: JoinOptions) -> None:
     typer.echo(f"joined as {name}, {token.role}; your key: {folder.key_path(token.name)} (keep it to yourself)")
     typer.echo(f"fingerprint {token.federation}")
     way = _way(options.connection)
+    option = f" --name {token.name}" if len(folder.memberships()) > 1 else ""
     if token.role in ("contributor", "operator"):
-        option = f" --name {token.name}" if len(folder.memberships()) > 1 else ""
         typer.echo(f"next: coldfuse contribute {address} --data FILE{option}{way}")
     elif token.role == "evaluator":
-        typer.echo(f"next: coldfuse evaluator {address} --suite NAME=TRAIN,TEST{way}")
+        typer.echo(f"next: coldfuse evaluator {address} --suite NAME=TRAIN,TEST{option}{way}")
     else:
         typer.echo(f"next: coldfuse fetch {address} --out DIR{way}")
 

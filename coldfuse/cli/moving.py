@@ -54,14 +54,17 @@ def rollback(options: RollbackOptions) -> None:
     """Put the federation back to an older release."""
     mover = _mover(options.store, options.signing)
     federation, reason, by = mover.federation, options.reason or "", who(options.by)
+    even = options.even_retracted
     if mover.needs_others:
-        step = plan_rollback(federation, options.to, reason=reason, by=by)
+        step = plan_rollback(federation, options.to, reason=reason, by=by, even_retracted=even)
         if not mover.propose("latest", step, options.signing):
             return
         keep_rollback(federation.store, federation.trust)
         written = step.target
     else:
-        written = roll_back(federation, options.to, reason=reason, by=by, signer=mover.signer)
+        written = roll_back(
+            federation, options.to, reason=reason, by=by, signer=mover.signer, even_retracted=even
+        )  # fmt: skip
     stable = _follow(federation, mover.signer)
     done = written.rollback
     if options.as_json:

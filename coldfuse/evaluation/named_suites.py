@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from coldfuse.core.words import plural
 from coldfuse.data.dataset import TextDataset, halves
 from coldfuse.errors import UserInputError
-from coldfuse.evaluation.suites import Suite
+from coldfuse.evaluation.suites import Suite, keys_of
 from coldfuse.training.tasks import DEFAULT_TASK, describe_task, find_task
 from coldfuse.training.tasks.task import DataRequest, Task
+
+log = logging.getLogger(__name__)
 
 MAX_EXAMPLES = 100_000
 """Number of examples that a suite may be tested on."""
@@ -61,10 +65,11 @@ class SuiteFiles:
 
 
 def read_named_suite(files: SuiteFiles) -> Suite:
-    """Read a suite's data.
+    """Read a suite's data; what the head is fitted on is not tested on, as it would tell nothing.
 
     Raises:
-        UserInputError: A file cannot be read, or there are too few examples, or too many.
+        UserInputError: A file cannot be read, or there are too few examples, or too many, or none that are not trained
+            on.
     """
     task = files.task
     train = task.read(DataRequest(data=files.train))
@@ -74,9 +79,29 @@ def read_named_suite(files: SuiteFiles) -> Suite:
         train, test = halves(train) if isinstance(train, TextDataset) else _in_turn(files.name, train)
     else:
         test = train
+    if task.has_private_head:
+        test = _apart(files.name, train, test)
     if not 0 < len(test) <= MAX_EXAMPLES:
         raise UserInputError(f"suite {files.name}: {len(test):,} examples to test on, expected 1 to {MAX_EXAMPLES:,}")
     return Suite(name=files.name, task=describe_task(task), train=train, tests={"": test})
+
+
+def _apart(name: str, train: Any, test: Any) -> Any:
+    """Return the examples to test on without those that are trained on, too."""
+    seen, keys = set(keys_of(train)), keys_of(test)
+    shared = {place for place, key in enumerate(keys) if key in seen}
+    if not shared:
+        return test
+    if len(shared) == len(test):
+        raise UserInputError(
+            f"suite {name}: all of its {plural(len(test), 'example')} to test on are among those that the head is "
+            "fitted on; give it others"
+        )
+    log.warning(
+        "suite %s: %d of %s to test on are among those that the head is fitted on, and are left out", name, len(shared),
+        plural(len(test), "example"),
+    )  # fmt: skip
+    return test.take([place for place in range(len(test)) if place not in shared])
 
 
 def _in_turn(name: str, examples: Any) -> tuple[Any, Any]:

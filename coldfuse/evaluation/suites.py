@@ -278,14 +278,14 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 
 def _overlap(train: Any, test: Any, where: str) -> str:
     """Say how many test examples are trained on, too; nothing where none is."""
-    seen = set(_keys(train)) if train is not None else set()
-    count = sum(key in seen for key in _keys(test))
+    seen = set(keys_of(train)) if train is not None else set()
+    count = sum(key in seen for key in keys_of(test))
     if not count:
         return ""
     return f"{where.strip()}: {count:,} of {plural(len(test), 'test example')} are among those that are trained on"
 
 
-def _keys(examples: Any) -> Sequence[Any]:
+def keys_of(examples: Any) -> Sequence[Any]:
     """Return what tells examples apart, whatever their labels: texts, pictures' digests, or whole rows."""
     if texts := getattr(examples, "texts", ()):
         return list(zip(texts, getattr(examples, "text_pairs", None) or texts, strict=True))

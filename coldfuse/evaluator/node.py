@@ -15,13 +15,23 @@ from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.gate_asking import may_ask, with_noise
 from coldfuse.core.gate_rules import GateRules, SuiteCounts
 from coldfuse.core.release import Channel, ReleaseManifest
-from coldfuse.errors import ConflictError, FederationError, TransportError, UserInputError
+from coldfuse.errors import (
+    CodecError,
+    ConflictError,
+    DigestMismatchError,
+    FederationError,
+    SignatureError,
+    StorageError,
+    TransportError,
+    UserInputError,
+)
 from coldfuse.evaluation.measured import Outcomes, nothing_right
 from coldfuse.evaluation.suite_counts import counts_of
 from coldfuse.evaluation.suites import Suite
 from coldfuse.evaluator.bringing import bring
 from coldfuse.evaluator.folder import EvaluatorFolder
 from coldfuse.registry.channels import CANDIDATE
+from coldfuse.trust.envelope import read_envelope, verify_detached
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.rights import Asker, require_right
 from coldfuse.trust.score import Score, sign_score
@@ -86,10 +96,29 @@ class Evaluator:
             return False
         if channel.manifest in self._sent or not self._is_wanted(channel):
             return False
-        envelope = self.folder.answer(channel.manifest)
-        if envelope is None and (envelope := self._answer(channel)) is None:
+        envelope = self._kept(channel)
+        try:
+            if envelope is None and (envelope := self._answer(channel)) is None:
+                return False
+        except (FederationError, StorageError, DigestMismatchError) as error:  # it makes way, or arrives damaged
+            self.say(f"round {channel.round}: candidate {channel.manifest[:12]} cannot be scored now: {error}")
             return False
         return self._hand_in(channel, envelope)
+
+    def _kept(self, channel: Channel) -> bytes | None:
+        """Return what was signed of a candidate before; None where nothing was, or nobody would take it any more."""
+        envelope = self.folder.answer(channel.manifest)
+        if envelope is None:
+            return None
+        what = "the kept answer"
+        try:
+            signed = read_envelope(envelope, what=what)
+            payload = signed.content("score", what=what)
+            verify_detached(payload, "score", signed.signatures, keys=[self.identity.signer.public], what=what)
+        except (CodecError, SignatureError) as error:  # damaged, or by a key that another has followed
+            self.say(f"round {channel.round}: candidate {channel.manifest[:12]} is scored again: {error}")
+            return None
+        return envelope
 
     def _is_wanted(self, channel: Channel) -> bool:
         """Tell whether an answer for a candidate is of use: in its round, or in the next, to be waited for again."""

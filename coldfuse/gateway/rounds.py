@@ -12,7 +12,7 @@ from coldfuse.core.federation import FederationSettings, RoundRules
 from coldfuse.core.gate_asking import describe_absent, still_waits
 from coldfuse.core.release import Channel
 from coldfuse.core.round import RoundState
-from coldfuse.core.words import printable
+from coldfuse.core.words import plural, printable
 from coldfuse.gateway.answers import ContributionVerdict, Decision, RoundStatus
 from coldfuse.gateway.single_flight import SingleFlight
 from coldfuse.registry.enrolled import with_enrolled
@@ -233,9 +233,10 @@ def _explain_end(standing: Standing) -> str:
     weighting = state.opened.terms.weighting if state.opened is not None and state.opened.terms is not None else None
     if state.fused is None and weighting not in (None, "none") and state.gating.weighed is None:
         num = len(state.gating.scored)
-        return f"round {standing.round} is closed; the aggregator scores {count} contributions ({num} models so far)"
+        scored = f"{plural(count, 'contribution')} ({num} models so far)"
+        return f"round {standing.round} is closed; the aggregator scores {scored}"
     if state.fused is None or state.has_passed:
-        return f"round {standing.round} is closed; the aggregator fuses {count} contributions"
+        return f"round {standing.round} is closed; the aggregator fuses {plural(count, 'contribution')}"
     if (waiting := waiting_of(standing.round, state)) is not None and state.gating.asked is not None:
         asked, age_s = state.gating.asked, standing.age_s - (state.gating.asked.elapsed_s or 0.0)
         own = bool(state.gating.tried.get(frozenset(d for d in closed if d in state.admitted)))

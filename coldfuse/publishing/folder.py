@@ -37,7 +37,7 @@ def outgoing(folder: Path, *, with_provenance: bool = False) -> tuple[ReleaseMan
         with_provenance: Send that, too, and what `coldfuse verify` needs beside it.
 
     Raises:
-        UserInputError: No release lies there whole, or there is no card.
+        UserInputError: No release lies there whole, there is no card, or a file is a link out of the folder.
         NotAllowedError: Not all contributors have agreed to be named.
     """
     manifest = read_fetched(folder)
@@ -54,15 +54,15 @@ def outgoing(folder: Path, *, with_provenance: bool = False) -> tuple[ReleaseMan
 
 def _files(folder: Path, manifest: ReleaseManifest, *, with_provenance: bool) -> Iterator[Outgoing]:
     for path in sorted(manifest.files):
-        yield _outgoing(path, folder / path)
-    yield _outgoing(CARD_FILE, _card(folder))
+        yield _outgoing(folder, path)
+    yield _outgoing(folder, CARD_FILE, _card(folder))
     others = [SIGNATURE_FILE]
     if with_provenance:
         others += [PROVENANCE_FILE, *(f"{OWN}/{name}" for name in _VERIFIED_BY)]
         others += sorted(path.relative_to(folder).as_posix() for path in (folder / OWN / "root").glob("*.json"))
     for path in others:
         if (folder / path).is_file():
-            yield _outgoing(path, folder / path)
+            yield _outgoing(folder, path)
 
 
 def _card(folder: Path) -> Path:
@@ -73,5 +73,9 @@ def _card(folder: Path) -> Path:
     raise UserInputError(f"{folder}: has no {CARD_FILE} beside the release; fetch it again, or write one")
 
 
-def _outgoing(path: str, file: Path) -> Outgoing:
+def _outgoing(folder: Path, path: str, file: Path | None = None) -> Outgoing:
+    """Return a file as it is sent; a link would have something of this machine's sent under a harmless name."""
+    file = file or folder / path
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise UserInputError(f"{file}: is a link out of the folder, and is not sent; put the file itself there")
     return Outgoing(path=path, file=file, size_bytes=file.stat().st_size)

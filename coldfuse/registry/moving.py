@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from coldfuse.core.release import Channel, ReleaseManifest
 from coldfuse.core.rollback import MAX_REASON_CHARS, Rollback
 from coldfuse.core.serialization import decode, encode, sha256
-from coldfuse.core.words import printable
+from coldfuse.core.words import plural, printable
 from coldfuse.errors import ConflictError, DamagedObjectError, FederationError, TrustError, UserInputError
 from coldfuse.registry.collected import CollectedSoFar
 from coldfuse.registry.damage import find_damage
@@ -23,6 +23,7 @@ from coldfuse.registry.federation import Federation
 from coldfuse.registry.pointers import Pointer, plain_channel
 from coldfuse.registry.published import find_manifest
 from coldfuse.registry.releases import channel_to, release_key
+from coldfuse.registry.retracted import brought_back
 from coldfuse.registry.rollbacks import keep_rollback
 from coldfuse.trust.channel import channel_key
 from coldfuse.trust.keys import Signer
@@ -55,7 +56,9 @@ class Step:
         return self.was == self.target
 
 
-def roll_back(federation: Federation, number: int, *, reason: str, by: str, signer: Signer | None) -> Channel:
+def roll_back(
+    federation: Federation, number: int, *, reason: str, by: str, signer: Signer | None, even_retracted: bool = False
+) -> Channel:
     """Put `latest` back to a release; nothing is removed, and what was made since stays readable.
 
     Args:
@@ -64,19 +67,22 @@ def roll_back(federation: Federation, number: int, *, reason: str, by: str, sign
         reason: Why, for everybody.
         by: Who does it, for the history.
         signer: An operator's or the aggregator's key, where there is a root.
+        even_retracted: Whether that may bring back what was retracted.
 
     Returns:
         The channel as it was written.
 
     Raises:
-        UserInputError: It is the latest already, or the reason is too long.
+        UserInputError: It is the latest already, the reason is too long, or it would bring back what was retracted.
         FederationError: There is no such release.
         DamagedObjectError: Something of that release is damaged or missing.
         TrustError: It is signed by nobody who may, or the channel is.
         ConflictError: Others move the channel again and again.
     """
     for attempt in range(_TRIES):
-        step = plan_rollback(federation, number, reason=reason, by=by, is_checked=attempt > 0)
+        step = plan_rollback(
+            federation, number, reason=reason, by=by, even_retracted=even_retracted, is_checked=attempt > 0
+        )
         try:
             written = federation.pointers.write("latest", step.target, step.before, signer)
         except ConflictError:
@@ -86,7 +92,9 @@ def roll_back(federation: Federation, number: int, *, reason: str, by: str, sign
     raise ConflictError(f"{federation.store.url}: channel latest is moved again and again; try once more")
 
 
-def plan_rollback(federation: Federation, number: int, *, reason: str, by: str, is_checked: bool = False) -> Step:
+def plan_rollback(
+    federation: Federation, number: int, *, reason: str, by: str, even_retracted: bool = False, is_checked: bool = False
+) -> Step:
     """Return what `roll_back` would write, and raise as it; `is_checked`: the release's parts were read before."""
     if len(reason) > MAX_REASON_CHARS:
         raise UserInputError(f"reason: has {len(reason)} characters, expected at most {MAX_REASON_CHARS}")
@@ -95,6 +103,8 @@ def plan_rollback(federation: Federation, number: int, *, reason: str, by: str, 
     if number == there.release:
         raise UserInputError(f"release {number} is the latest already; nothing was changed")
     manifest = require_release(federation, number, newest=there.newest)
+    if not even_retracted:
+        _require_nothing_back(federation, number, there)
     if not is_checked:
         _require_parts(federation, manifest)
     last = there.rollback
@@ -120,7 +130,7 @@ def promote(federation: Federation, number: int | None, *, signer: Signer | None
         Where it points now, and where it did before; None: there was none. The same twice: nothing was written.
 
     Raises:
-        UserInputError: The release was rolled back.
+        UserInputError: The release was rolled back, or replaced as something was retracted.
         FederationError: There is no such release.
         DamagedObjectError: Something of that release is damaged or missing.
         TrustError: It is signed by nobody who may.
@@ -138,6 +148,7 @@ def plan_promotion(federation: Federation, number: int | None) -> Step:
     wanted = latest.release if number is None else number
     manifest = require_release(federation, wanted, newest=latest.newest)
     if wanted not in (release.release for release in line_of(federation, latest, least=wanted)):
+        _require_nothing_back(federation, wanted, latest)
         raise UserInputError(
             f"release {wanted} was rolled back, the latest is {latest.release}; put that back first: coldfuse rollback "
             f"STORE --to {wanted}"
@@ -206,6 +217,22 @@ def require_release(federation: Federation, number: int, *, newest: int) -> Rele
     if data is None:
         raise FederationError(f"there is no release {number}; the newest is {newest}")
     return decode(ReleaseManifest, data, what=release_key(number))
+
+
+def _require_nothing_back(federation: Federation, number: int, latest: Channel) -> None:
+    """Refuse a release that was made with what was retracted since."""
+
+    def release_of(one: int) -> ReleaseManifest:
+        return require_release(federation, one, newest=latest.newest)
+
+    found = sorted(brought_back(release_of, number, latest=latest.release, newest=latest.newest))
+    if found:
+        named = ", ".join(digest[:12] for digest in found[:3]) + (", …" if len(found) > 3 else "")
+        raise UserInputError(
+            f"release {number} was made with what was retracted since: {plural(len(found), 'contribution')} ({named}); "
+            f"take a release without it, such as {latest.release}, the latest; coldfuse rollback --even-retracted puts "
+            "back even that"
+        )
 
 
 def _require_parts(federation: Federation, manifest: ReleaseManifest) -> None:

@@ -197,6 +197,41 @@ class _Dying(StoreGateway):
         raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("trouble", ["arrives damaged", "has made way"])
+def test_an_evaluator_outlives_a_candidate_that_it_cannot_bring(made: EvaluatedFederation, trouble: str) -> None:
+    made.until_asked()
+
+    class Troubled(StoreGateway):
+        num_asked = 0
+
+        def read_into(self, release: int, digest: str, buffer: memoryview, start: int = 0) -> None:
+            self.num_asked += 1
+            if self.num_asked == 1 and trouble == "has made way":
+                raise FederationError(f"part {digest[:12]} belongs to no candidate that waits")
+            super().read_into(release, digest, buffer, start)
+            if self.num_asked == 1:
+                buffer[0] ^= 1
+
+    evaluator = made.evaluator("eva", over=Troubled(made.federation))
+    assert not evaluator.look()
+    assert "cannot be scored now" in made.said[-1]
+    assert evaluator.look()  # and the next time it can
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_kept_answer_that_the_disk_has_damaged_is_made_anew(made: EvaluatedFederation, damage: str) -> None:
+    made.until_asked()
+    with pytest.raises(KeyboardInterrupt):
+        made.evaluator("eva", over=_Dying(made.federation)).look()
+    [path] = (tmp := made.path / "eva-evaluator" / "answers").iterdir()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"payload") + 40] ^= 1
+    path.write_bytes({"flipped": bytes(data), "cut": bytes(data[:100]), "empty": b""}[damage])
+    assert made.evaluator("eva").look()
+    assert any("is scored again" in line for line in made.said)
+    assert len(list(tmp.iterdir())) == 1
+
+
 def test_a_suite_is_asked_no_more_often_than_the_rules_allow(tmp_path: Path) -> None:
     made = EvaluatedFederation(tmp_path, gate=GateRules(max_asks=1, per_rounds=2, wait_s=60.0, on_silence="keep"))
     made.until_asked()

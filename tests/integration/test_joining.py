@@ -192,3 +192,12 @@ def test_what_comes_next_is_said_with_the_way_that_led_there(
         (alice.home.parent / "token").write_text(token)
         said = alice.succeed("join", alice.home.parent / "token", "--tls-ca", authority.ca).stdout
     assert f"next: coldfuse contribute {gateway.address} --data FILE --tls-ca '{authority.ca}'" in said
+
+
+@pytest.mark.parametrize("invited", ["gateway"], indirect=True)
+def test_who_is_several_here_is_told_to_say_which(invited: Invited, alice: Person, name: str) -> None:
+    token = alice.home.parent / "token"
+    for who, role in ((name, "contributor"), (f"{name}-eva", "evaluator")):
+        token.write_text(invited.token(who, "--role", role))
+        said = alice.succeed("join", token).stdout
+    assert f"--suite NAME=TRAIN,TEST --name {name}-eva" in said

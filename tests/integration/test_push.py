@@ -184,6 +184,20 @@ def test_what_does_not_verify_is_not_pushed(hub: Hub, federation: Federation, tm
     assert hub.repos == {}
 
 
+@pytest.mark.parametrize("file", ["README.md", "model.sig", "config.json"])
+def test_a_link_in_a_folder_of_somebody_elses_sends_nothing_of_this_machine(
+    hub: Hub, federation: Federation, tmp_path: Path, file: str
+) -> None:
+    out, secret = tmp_path / "out", tmp_path / "secret"
+    coldfuse.fetch(federation.store.url, out)
+    secret.write_bytes((out / file).read_bytes() if (out / file).exists() else b"secret")
+    (out / file).unlink(missing_ok=True)
+    (out / file).symlink_to(secret)
+    with pytest.raises(UserInputError, match=f"{file}: is a link out of the folder"):
+        coldfuse.push(out, NAME)
+    assert hub.repos == {}
+
+
 def test_a_public_repository_is_not_pushed_to_by_accident(hub: Hub, federation: Federation) -> None:
     hub.repos["ward/minilm"] = Repo(private=False)
     hub.repos["ward/minilm"].add({})

@@ -33,6 +33,7 @@ from coldfuse.gateway import Decision, StoreGateway
 from coldfuse.gateway.leftovers import find_named
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.lease import read_lease
+from coldfuse.registry.moving import promote, roll_back
 from coldfuse.registry.records import read_record
 from coldfuse.registry.signed import write_signed
 from coldfuse.registry.tombstones import FOLDER, Graveyard
@@ -427,3 +428,27 @@ def test_an_aggregator_that_runs_waits_and_goes_on(tmp_path: Path) -> None:
     assert federation.latest().parent == 3
     assert sum(line.startswith("leading as ") for line in said) == 2
     assert any(line.startswith("waiting: retract ") for line in said)
+
+
+def test_going_back_brings_nothing_back_that_was_retracted_unless_that_is_said(tmp_path: Path) -> None:
+    federation = played(tmp_path)
+    take_out(federation, "ben")
+    before = federation.store.get("channels/latest")
+    for number in (1, 3):
+        with pytest.raises(UserInputError, match=f"release {number} was made with what was retracted since"):
+            roll_back(federation, number, reason="", by="", signer=None)
+        with pytest.raises(UserInputError, match=f"release {number} was made with what was retracted since"):
+            promote(federation, number, signer=None)  # and is not told to put that back first
+    assert federation.store.get("channels/latest") == before
+    roll_back(federation, 0, reason="", by="", signer=None)  # of before anybody gave anything
+    roll_back(federation, 4, reason="", by="", signer=None)  # and the one without it
+    roll_back(federation, 3, reason="a mistake", by="", signer=None, even_retracted=True)
+    roll_back(federation, 2, reason="", by="", signer=None)  # the latest holds it anyway
+    assert federation.latest().release == 2
+
+
+def test_a_release_that_cannot_be_read_keeps_nobody_from_going_back(tmp_path: Path) -> None:
+    federation = played(tmp_path)
+    (tmp_path / "store" / "releases" / "00002.json").write_bytes(b"{}")
+    roll_back(federation, 1, reason="", by="", signer=None)
+    assert federation.latest().release == 1

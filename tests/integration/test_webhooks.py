@@ -27,7 +27,7 @@ from coldfuse.registry.moving import roll_back
 from coldfuse.registry.settings import read_settings, write_change
 from coldfuse.storage import LocalStore
 from coldfuse.webhooks import Outgoing, read_secrets
-from coldfuse.webhooks.posting import post
+from coldfuse.webhooks.posting import is_public, post
 
 SECRET = base64.b64encode(b"s" * 32).decode()
 QUICK = Outgoing(
@@ -209,6 +209,37 @@ def test_without_a_secret_nothing_is_told_and_that_is_said(
 def test_this_machine_and_private_networks_are_out_of_reach_unless_that_is_allowed(host: str) -> None:
     with pytest.raises(TransportError, match=r"private network|no address"):
         post(f"http://{host}:9/x", b"{}", {}, allows_private=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["64:ff9b::7f00:1", "64:ff9b::169.254.169.254", "64:ff9b:1::a00:1", "::127.0.0.1", "::ffff:10.0.0.1", "fec0::1",
+     "2002:7f00:1::", "2001:0:7f00:1::1", "fd00::1", "fe80::1%eth0", "100.64.0.1"],
+)  # fmt: skip
+def test_no_detour_leads_into_a_private_network(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
+def test_the_internet_is_in_reach(address: str) -> None:
+    assert is_public(address)
+
+
+def test_where_one_address_of_a_host_is_dead_the_next_is_tried(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("127.0.0.2", "127.0.0.1")]
+    real = socket.getaddrinfo
+
+    def resolve(host: str, *given: object, **named: object) -> object:
+        return found if host == "both.example" else real(host, *given, **named)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    url = receiver.url.replace("127.0.0.1", "both.example")
+    receiver.answers.append(204)
+    assert post(url, b"{}", {}, allows_private=True) == 204
+    with pytest.raises(TransportError, match="refused"):
+        post("http://both.example:1/x", b"{}", {}, allows_private=True)
 
 
 def test_an_answer_without_end_is_not_read(receiver: Receiver) -> None:

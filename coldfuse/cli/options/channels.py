@@ -88,6 +88,10 @@ class RollbackOptions:
     to: Annotated[int, typer.Option("--to", min=0, help="Number of the release to go back to.", show_default=False)]
     reason: Annotated[str | None, typer.Option(help="Why, which everybody is told.")] = None
     by: Annotated[str | None, _BY] = None
+    even_retracted: Annotated[
+        bool,
+        typer.Option("--even-retracted", help="Go back even to a release that was made with what was retracted since."),
+    ] = False
     as_json: AsJson = False
     signing: OperatorKey = field(default_factory=OperatorKey)
 

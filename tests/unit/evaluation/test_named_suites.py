@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from coldfuse.errors import UserInputError
 from coldfuse.evaluation.measured import compare, nothing_right
-from coldfuse.evaluation.named_suites import SuiteFiles
+from coldfuse.evaluation.named_suites import SuiteFiles, read_named_suite
 
 
 def test_a_suite_names_its_task_and_its_files():
@@ -39,3 +41,19 @@ def test_what_gets_nothing_right_loses_exactly_what_was_right():
     assert compare(right, nothing_right(right)) == (2, 0)
     losses = np.array([-1.0, -3.0])
     assert compare(losses, nothing_right(losses)) == (2, 0)
+
+
+def write(path: Path, rows: list[tuple[str, str]]) -> str:
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return str(path)
+
+
+def test_what_the_head_is_fitted_on_is_not_tested_on(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [(f"a text of number {number}", "no" if number % 2 else "yes") for number in range(20)]
+    train, test = write(tmp_path / "train.csv", rows[:10]), write(tmp_path / "test.csv", rows[8:])
+    suite = read_named_suite(SuiteFiles.parse(f"mood={train},{test}"))
+    assert set(suite.tests[""].texts) == {text for text, _ in rows[10:]}
+    assert "2 of 12 examples to test on are among those" in caplog.text
+    with pytest.raises(UserInputError, match="all of its 10 examples to test on are among those"):
+        read_named_suite(SuiteFiles.parse(f"mood={train},{train}"))
+    assert len(read_named_suite(SuiteFiles.parse(f"mood={train}")).tests[""]) == 4  # halves share nothing

@@ -36,7 +36,7 @@ def standing(*events: Event, abandoned: str | None = None) -> Standing:
             standing(OPENED, abandoned="too few"),
             "no contribution yet, 2 make the quorum (round 2 was abandoned: too few)",
         ),
-        (standing(OPENED, ADMITTED, CLOSED), "round 3 is closed; the aggregator fuses 1 contributions"),
+        (standing(OPENED, ADMITTED, CLOSED), "round 3 is closed; the aggregator fuses 1 contribution"),
     ],
 )
 def test_the_status_says_what_a_round_waits_for(now: Standing, sentence: str) -> None:
