@@ -8,31 +8,28 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Self
 
-import born
-
 LIMIT_S = 120.0
 
 
 class Process:
     """A running command whose output is read as it comes."""
 
-    def __init__(self, *command: object, process: subprocess.Popen[str] | born.Born | None = None) -> None:
-        """Start a command, or follow a process that is it."""
+    def __init__(self, *command: object) -> None:
+        guard = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
         self._command = [str(word) for word in command]
-        self._process = process or self._start()
+        self._process = subprocess.Popen(
+            [*guard, *self._command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._readers = [
             self._follow(self._process.stdout, self.lines),
             self._follow(self._process.stderr, self.errors),
         ]
-
-    @classmethod
-    def born(cls, *command: object) -> Self:
-        """Start Python with a module or a file, without its imports where that can be: see `becoming`."""
-        python, *arguments = map(str, command)
-        assert python == sys.executable
-        return cls(*command, process=born.start(arguments))
 
     @property
     def pid(self) -> int:
@@ -73,16 +70,6 @@ class Process:
     def _has_ended(self) -> bool:
         return self._process.poll() is not None and not any(reader.is_alive() for reader in self._readers)
 
-    def _start(self) -> subprocess.Popen[str]:
-        guard = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
-        return subprocess.Popen(
-            [*guard, *self._command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     @staticmethod
     def _follow(stream: IO[str], lines: list[str]) -> threading.Thread:
         def read() -> None:
@@ -96,7 +83,7 @@ class Process:
 
 def coldfuse(*arguments: object) -> Process:
     """Start `coldfuse ARGUMENTS`."""
-    return Process.born(sys.executable, "-m", "coldfuse", *arguments)
+    return Process(sys.executable, "-m", "coldfuse", *arguments)
 
 
 def run_coldfuse(*arguments: object) -> Process:

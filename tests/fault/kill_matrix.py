@@ -161,7 +161,7 @@ class Field:
         path = self.folder / f"{manifest.contributor}-{manifest.round}.json"
         path.write_text(manifest.model_dump_json())
         script = (sys.executable, sender.__file__, self.address, self.folder / "own", path)
-        self.contributors = [Process.born(*script)]
+        self.contributors = [Process(*script)]
         return self.contributors[0]
 
     def __enter__(self) -> Field:

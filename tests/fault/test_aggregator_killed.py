@@ -33,7 +33,7 @@ WRITES = (
 
 def start_aggregator(federation, folder: Path, *strike: object) -> Process:
     script = aggregator_process.__file__
-    return Process.born(sys.executable, script, federation.store.url, LEASE_S, folder / "writes", *strike)
+    return Process(sys.executable, script, federation.store.url, LEASE_S, folder / "writes", *strike)
 
 
 def read_log(folder: Path) -> list[str]:

@@ -5,7 +5,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def data(tmp_path_factory):
 def serve(federation, folder: Path):
     """A gateway and an aggregator; yields the gateway's address."""
     script = aggregator_process.__file__
-    aggregator = Process.born(sys.executable, script, federation.store.url, 5.0, folder / "writes")
+    aggregator = Process(sys.executable, script, federation.store.url, 5.0, folder / "writes")
     with aggregator, coldfuse("gateway", federation.store.url) as gateway:
         yield gateway.wait_for(lambda line: line.startswith("listening on ")).removeprefix("listening on ")
 
@@ -78,15 +77,14 @@ def undisturbed(base, data, tmp_path_factory):
     """The release of a federation whose contributor nobody disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     federation = make_federation_of(base, folder / "store", quorum=1)
-    # Afresh: the others are born of one process, and share its seed of hashes.
-    with serve(federation, folder) as address, start(address, data, folder, begin=Process) as contributor:
+    with serve(federation, folder) as address, start(address, data, folder) as contributor:
         assert steps(contributor.succeed()) == list(range(1, 2 * EPOCH_STEPS + 1))
     return federation.latest()
 
 
-def start(address: str, data: Path, folder: Path, *options: object, begin: Callable = Process.born) -> Process:
+def start(address: str, data: Path, folder: Path, *options: object) -> Process:
     node = ("--name", "reviewer", "--data", data, "--work", folder / "node", "--rounds", 1, "--json")
-    return begin(sys.executable, "-m", "coldfuse", "contribute", address, *node, *TRAINING, *options)
+    return coldfuse("contribute", address, *node, *TRAINING, *options)
 
 
 def events(contributor: Process, phase: str) -> list[dict]:

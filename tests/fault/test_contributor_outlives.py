@@ -28,7 +28,7 @@ def data(tmp_path):
 @contextmanager
 def serve(store, folder, *, listen="127.0.0.1:0"):
     """A gateway and an aggregator; yields the gateway's address."""
-    aggregator = Process.born(sys.executable, aggregator_process.__file__, store, 1.0, folder / "writes")
+    aggregator = Process(sys.executable, aggregator_process.__file__, store, 1.0, folder / "writes")
     with aggregator, coldfuse("gateway", store, "--listen", listen) as gateway:
         yield gateway.wait_for(lambda line: line.startswith("listening on ")).removeprefix("listening on ")
 

@@ -163,9 +163,7 @@ def test_killed_at_a_write_of_any_kind_the_step_is_made_once(
 
 
 def start(federation: Federation, folder: Path, *strike: object) -> Process:
-    return Process.born(
-        sys.executable, aggregator_process.__file__, federation.store.url, 0.3, folder / "writes", *strike
-    )
+    return Process(sys.executable, aggregator_process.__file__, federation.store.url, 0.3, folder / "writes", *strike)
 
 
 def test_a_process_killed_between_the_parts_and_the_release_leaves_no_second_step(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_killed_change_leaves_a_valid_store(tmp_path: Path, number: int, momen
     run("set", store, "--quorum", 3)
 
     command = [sys.executable, set_process.__file__, log, moment, number, store, "--quorum", 1, "--deadline", "2h"]
-    with Process.born(*command) as victim:
+    with Process(*command) as victim:
         assert victim.wait() == -signal.SIGKILL, str(victim)
     assert log.read_text().endswith(f"struck {moment} {number}\n")
 

@@ -56,7 +56,7 @@ def start(federation, tmp_path):
 
     def start_one(name: str, *strike: object, lease_s: float = LEASE_S) -> Process:
         script = aggregator_process.__file__
-        started.append(Process.born(sys.executable, script, federation.store.url, lease_s, tmp_path / name, *strike))
+        started.append(Process(sys.executable, script, federation.store.url, lease_s, tmp_path / name, *strike))
         return started[-1]
 
     yield start_one
