@@ -3,11 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
+from tracing import Traces
 
 from coldfuse.core import blob
 from coldfuse.tensors import contents, model_digest
 
 pytest_plugins = ["servers.fixtures"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Trace what shows something new."""
+    config.pluginmanager.register(Traces())
 
 
 @pytest.fixture(scope="session", autouse=True)

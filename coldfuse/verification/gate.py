@@ -60,7 +60,7 @@ def weighing_problems(round_: SeenRound) -> Iterator[tuple[Cause, str]]:
         round_: The round, as its journal has it.
     """
     terms = round_.state.opened.terms if round_.state.opened is not None else None
-    wanted = (terms.weighting if terms else None) or "none"
+    wanted: Weighting = (terms.weighting if terms else None) or "none"
     for place, event in enumerate(round_.events):
         if isinstance(event, Weighed):
             yield from _of_weights(event, fold(round_.events[:place]), wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,13 +28,11 @@ def write_suite(task: DemoTask, settings: DemoSettings, folder: Path) -> str:
     Returns:
         What `coldfuse aggregator --suite` takes.
     """
-    folder.mkdir(exist_ok=True)
+    own = folder / task.name
+    own.mkdir(parents=True)
+    # So few rows may lack a class that others have: the card names them all.
+    shutil.copy(task.train_file.with_name("card.json"), own)
     train, test = parquet.read_table(task.train_file), parquet.read_table(task.test_file)
-    files = []
-    for name, rows in (
-        ("train", train.slice(len(train) - settings.num_suite)),
-        ("test", test.slice(settings.num_probe_test, settings.num_suite)),
-    ):
-        files.append(folder / f"{task.name}-{name}.parquet")
-        parquet.write_table(rows, files[-1])
-    return f"{task.name}={files[0]},{files[1]}"
+    parquet.write_table(train.slice(len(train) - settings.num_suite), own / "train.parquet")
+    parquet.write_table(test.slice(settings.num_probe_test, settings.num_suite), own / "test.parquet")
+    return f"{task.name}={own / 'train.parquet'},{own / 'test.parquet'}"

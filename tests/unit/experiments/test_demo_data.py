@@ -4,6 +4,7 @@ import pytest
 from pyarrow import parquet
 
 from coldfuse.data.reading import read_dataset
+from coldfuse.evaluation.gate_suites import SuiteFiles, read_suite
 from coldfuse.experiments import demo_data
 from coldfuse.experiments.demo_data.rows import private_rows, write_suite
 
@@ -39,8 +40,8 @@ def test_three_tasks_have_contributors_and_two_have_none():
 @pytest.mark.parametrize("settings", [demo_data.DEFAULT, demo_data.FAST], ids=["default", "fast"])
 def test_contributors_the_operator_and_the_table_have_no_example_in_common(settings, tmp_path):
     for task in demo_data.TASKS[:3]:
-        _, _, files = write_suite(task, settings, tmp_path).partition("=")
-        fit, compare = (set(read_dataset(file).texts) for file in files.split(","))
+        suite = read_suite(SuiteFiles.parse(write_suite(task, settings, tmp_path)))  # as the aggregator does
+        fit, compare = set(suite.train.texts), set(suite.test.texts)
         private = set(private_rows(task, settings, seed=0)["text"].to_pylist())
         scored = set(read_dataset(task.test_file).texts[: settings.num_probe_test])
         assert len(fit) == settings.num_suite
