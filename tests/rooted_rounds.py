@@ -53,19 +53,13 @@ class SignedFederation(Enrolling):
 
 
 def found_federation(
-    root: Path,
-    *,
-    model: Model | None = None,
-    method: str = "mean",
-    quorum: int = 3,
-    is_auditable: bool = False,
-    deadline_s: float = 60.0,
+    root: Path, *, model: Model | None = None, method: str = "mean", quorum: int = 3, is_auditable: bool = False
 ) -> SignedFederation:
     """Create a federation with a root and no members."""
     keys = make_keys()
     federation = create_federation(
         LocalStore(root / "store"), name="tiny", base=write_model(root / "base", model or make_model()), origin="base",
-        method=method, rules={"quorum": quorum, "deadline_s": deadline_s}, trust=keys,
+        method=method, rules={"quorum": quorum, "deadline_s": 60.0}, trust=keys,
         is_auditable=is_auditable,
     )  # fmt: skip
     return SignedFederation(federation, keys)

@@ -17,7 +17,7 @@ from coldfuse.core.contribution import Admission, Rejection
 from coldfuse.core.gate import decide
 from coldfuse.core.gate_counts import believe
 from coldfuse.core.gate_edits import edits_of, judge_edits, suite_of
-from coldfuse.core.gate_rules import SuiteCounts
+from coldfuse.core.gate_rules import GateDecision, SuiteCounts
 from coldfuse.core.gating import Evaluated, Tried, subset_of
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.round import Abandoned, Fused, LeaderEvent, Rejected, RoundState
@@ -191,8 +191,18 @@ def _is_cleared(gate: Gate, whole: Evaluated, heard: Tried) -> bool:
     """Tell whether what is left passes by the words of the very members who saw the harm, and not by their silence."""
     again = {one.evaluator for one in heard.counts}
     seen = [one for one in whole.counts if one.evaluator in again]
-    passed = decide(gate.rules, heard.counts).finding in ("not-worse", "better")
+    rest = decide(gate.rules, heard.counts)
+    passed = rest.finding in ("not-worse", "better") or _would_be_seen(whole.decision, rest)
     return passed and decide(gate.rules, seen).finding in ("worse", "not-better")
+
+
+def _would_be_seen(whole: GateDecision, rest: GateDecision) -> bool:
+    """Tell whether a loss like that of the whole would be seen in what is left, though smaller ones would not.
+
+    Who has few examples, as of a back door, can see a large loss and never be sure that there is none at all.
+    """
+    lost = -whole.difference if whole.difference is not None else 0.0
+    return rest.finding == "unsure" and rest.visible is not None and rest.visible <= lost
 
 
 def _try(gate: Gate, there: dict[str, Admission], subsets: Sequence[frozenset[str]]) -> list[Tried]:

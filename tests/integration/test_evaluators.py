@@ -81,6 +81,22 @@ def test_what_evaluators_notice_and_may_not_be_asked_about_again_keeps_the_base(
     assert findings(made) == []
 
 
+def test_who_has_few_examples_names_who_harms_where_so_large_a_loss_would_be_seen(tmp_path: Path) -> None:
+    made = EvaluatedFederation(tmp_path, gate=GateRules(to_stop=1), quorum=2, evaluators=("eva",))
+    made.lead()
+    sent = made.send_all(ada=0.3, ben=-3.0, cy=0.25)
+    made.lead()
+    few, events = made.evaluator("eva", SignSuite("signs", num_examples=400)), []
+    while not any(isinstance(event, Published | Abandoned) for event in events):
+        assert few.look()
+        events += made.lead()
+    failed, passed = (event.decision for event in events if isinstance(event, Evaluated))
+    assert (failed.finding, passed.finding) == ("worse", "unsure")
+    assert passed.visible <= -failed.difference
+    assert made.federation.journal(1).state().rejected.keys() == {sent["ben"]}
+    assert {one.contributor for one in made.federation.latest().contributions} == {"ada", "cy"}
+
+
 class Blind(SignSuite):
     """A suite that notices nothing."""
 
