@@ -60,7 +60,7 @@ def read_gate(message: pb.GateRules) -> GateRules | None:
         return None
 
 
-_MAY_BE_UNSET = ("on_one", "max_missed")
+_MAY_BE_UNSET = ("on_one", "max_missed", "efficacy", "generality")
 
 
 def read_weighting(message: pb.GetStatusResponse) -> Weighting | None:

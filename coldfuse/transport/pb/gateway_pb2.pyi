@@ -57,7 +57,7 @@ class GetStatusResponse(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., layout_version: _Optional[int] = ..., federation_digest: _Optional[str] = ..., federation_name: _Optional[str] = ..., method: _Optional[str] = ..., rules: _Optional[_Union[RoundRules, _Mapping]] = ..., max_contribution_bytes: _Optional[int] = ..., latest: _Optional[_Union[Release, _Mapping]] = ..., round: _Optional[_Union[Round, _Mapping]] = ..., poll_after_ms: _Optional[int] = ..., federation_display_name: _Optional[str] = ..., statistics: _Optional[_Union[StatisticsRule, _Mapping]] = ..., gate: _Optional[_Union[GateRules, _Mapping]] = ..., weighting: _Optional[str] = ..., weighed: _Optional[str] = ...) -> None: ...
 
 class GateRules(_message.Message):
-    __slots__ = ("require", "margin", "alpha", "resolution", "on_unsure", "on_silence", "min_evaluators", "to_stop", "wait_s", "max_asks", "per_rounds", "noise", "max_suites", "weights", "on_one", "max_missed")
+    __slots__ = ("require", "margin", "alpha", "resolution", "on_unsure", "on_silence", "min_evaluators", "to_stop", "wait_s", "max_asks", "per_rounds", "noise", "max_suites", "weights", "on_one", "max_missed", "efficacy", "generality")
     class WeightsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +81,8 @@ class GateRules(_message.Message):
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     ON_ONE_FIELD_NUMBER: _ClassVar[int]
     MAX_MISSED_FIELD_NUMBER: _ClassVar[int]
+    EFFICACY_FIELD_NUMBER: _ClassVar[int]
+    GENERALITY_FIELD_NUMBER: _ClassVar[int]
     require: str
     margin: float
     alpha: float
@@ -97,7 +99,9 @@ class GateRules(_message.Message):
     weights: _containers.ScalarMap[str, float]
     on_one: str
     max_missed: int
-    def __init__(self, require: _Optional[str] = ..., margin: _Optional[float] = ..., alpha: _Optional[float] = ..., resolution: _Optional[float] = ..., on_unsure: _Optional[str] = ..., on_silence: _Optional[str] = ..., min_evaluators: _Optional[int] = ..., to_stop: _Optional[int] = ..., wait_s: _Optional[float] = ..., max_asks: _Optional[int] = ..., per_rounds: _Optional[int] = ..., noise: _Optional[float] = ..., max_suites: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ..., on_one: _Optional[str] = ..., max_missed: _Optional[int] = ...) -> None: ...
+    efficacy: float
+    generality: float
+    def __init__(self, require: _Optional[str] = ..., margin: _Optional[float] = ..., alpha: _Optional[float] = ..., resolution: _Optional[float] = ..., on_unsure: _Optional[str] = ..., on_silence: _Optional[str] = ..., min_evaluators: _Optional[int] = ..., to_stop: _Optional[int] = ..., wait_s: _Optional[float] = ..., max_asks: _Optional[int] = ..., per_rounds: _Optional[int] = ..., noise: _Optional[float] = ..., max_suites: _Optional[int] = ..., weights: _Optional[_Mapping[str, float]] = ..., on_one: _Optional[str] = ..., max_missed: _Optional[int] = ..., efficacy: _Optional[float] = ..., generality: _Optional[float] = ...) -> None: ...
 
 class StatisticsRule(_message.Message):
     __slots__ = ("kind", "presence")

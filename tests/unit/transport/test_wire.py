@@ -6,6 +6,7 @@ import pytest
 
 from coldfuse.core.blob import Part
 from coldfuse.core.federation import RoundRules
+from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.names import id_of
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import TransportError, UserInputError
@@ -23,6 +24,7 @@ from coldfuse.gateway import (
 from coldfuse.transport import wire
 from coldfuse.transport.pb import gateway_pb2 as pb
 from coldfuse.transport.text import MAX_CHARS
+from coldfuse.transport.wire_rules import read_gate, write_gate
 
 STATUS = Status(
     protocol_version=1, layout_version=2, federation="1" * 64, name="tiny", method="ties(density=0.3)",
@@ -191,3 +193,9 @@ def test_no_word_of_a_gateway_commands_a_terminal() -> None:
     for text in shown:
         assert text.startswith("a b\ufffd[2J\ufffdxxx")
         assert len(text) == MAX_CHARS
+
+
+def test_every_rule_of_a_gate_is_read_as_it_was_written_set_or_not() -> None:
+    some = {"on_one": "warn", "max_missed": 4, "efficacy": 0.8, "generality": 0.0, "noise": 2.0, "wait_s": 7.0}
+    for rules in (GateRules(), GateRules.model_validate({**some, "weights": [{"suite": "mood", "weight": 3.0}]})):
+        assert read_gate(write_gate(rules)) == rules
