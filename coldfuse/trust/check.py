@@ -17,7 +17,7 @@ from pydantic import Field
 from coldfuse.core.contribution import Count
 from coldfuse.core.serialization import encode
 from coldfuse.core.value import Digest, Name, Sentence, Value
-from coldfuse.trust.envelope import sign
+from coldfuse.trust.envelope import Kind, sign
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.member_word import MemberWord, claimed_word, read_word
 from coldfuse.trust.rights import Asker
@@ -30,7 +30,7 @@ MAX_CHECK_BYTES = 64 << 10
 class Check(MemberWord):
     """What a member says of a release."""
 
-    signed_as: ClassVar[str] = "check"
+    signed_as: ClassVar[Kind] = "check"
     right: ClassVar[str] = "PutCheck"
     max_bytes: ClassVar[int] = MAX_CHECK_BYTES
 

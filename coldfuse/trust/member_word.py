@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 from coldfuse.core.serialization import decode
 from coldfuse.core.value import Digest, Name, Value
 from coldfuse.errors import CodecError
-from coldfuse.trust.envelope import read_envelope
+from coldfuse.trust.envelope import Kind, read_envelope
 from coldfuse.trust.rights import Asker, require_right
 from coldfuse.trust.view import TrustView
 
@@ -20,7 +20,7 @@ from coldfuse.trust.view import TrustView
 class MemberWord(Value, ABC):
     """What a member says, whatever that is on."""
 
-    signed_as: ClassVar[str]
+    signed_as: ClassVar[Kind]
     """What kind of word the signature says that it is."""
     right: ClassVar[str]
     """Method that a member must have the right to call, for its word to count."""

@@ -15,7 +15,7 @@ from coldfuse.core.gate_rules import MAX_SUITES, SuiteCounts
 from coldfuse.core.serialization import encode
 from coldfuse.core.value import Digest, Name
 from coldfuse.errors import NotAllowedError
-from coldfuse.trust.envelope import sign
+from coldfuse.trust.envelope import Kind, sign
 from coldfuse.trust.identity import Identity
 from coldfuse.trust.member_word import MemberWord, claimed_word, read_word
 from coldfuse.trust.rights import Asker
@@ -31,7 +31,7 @@ MAX_WORDS = 8
 class Score(MemberWord):
     """What a member says of a candidate."""
 
-    signed_as: ClassVar[str] = "score"
+    signed_as: ClassVar[Kind] = "score"
     right: ClassVar[str] = "PutScore"
     max_bytes: ClassVar[int] = MAX_SCORE_BYTES
 
