@@ -51,7 +51,7 @@ def test_the_start_is_scored_once_for_all_curves():
 
 
 def test_the_frozen_score_is_of_every_round_and_the_others_of_some():
-    found = only(wanted("main", seeds=(0,), rounds=6, tune_every=3), variant="ColD Fusion", set="set-00")
+    found = only(wanted("main", seeds=(0,), rounds=6, score_every=1, tune_every=3), variant="ColD Fusion", set="set-00")
     assert [item.round for item in only(found, protocol="frozen")] == list(range(7))
     assert [item.round for item in only(found, protocol="fine-tuned")] == [0, 3, 6]
 
@@ -100,7 +100,7 @@ def test_a_model_is_another_where_anything_that_it_is_made_of_is():
 
 
 def test_the_average_is_of_the_same_releases():
-    found = wanted("main", seeds=(0,), rounds=2)
+    found = wanted("main", seeds=(0,), rounds=2, score_every=1)
     [average] = {item.model for item in only(found, variant="EMA of releases", round=2)}
     assert isinstance(average, Averaged)
     assert average.latest.name in models(found, variant="ColD Fusion", round=2)
