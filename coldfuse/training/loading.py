@@ -222,9 +222,6 @@ def _not_a_model(model_dir: Path, error: Exception, *, needs_code: bool = False)
             f"{model_dir}: the model needs code of its own (auto_map in its config.json), which is never run; take a "
             f"base whose architecture transformers has itself; {first_line(error)}"
         )
-    inner = sorted(path.parent for path in model_dir.glob("*/config.json"))
-    if inner and not (model_dir / "config.json").is_file():  # as older sentence-transformers write it
-        return UserInputError(f"{model_dir}: has no config.json, but {inner[0].name} in it has one; name {inner[0]}")
     return UserInputError(
         f"{model_dir}: expected a Hugging Face model folder with config.json, model*.safetensors and a tokenizer that "
         f"needs no code of its own; {first_line(error)}"

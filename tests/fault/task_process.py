@@ -5,6 +5,7 @@ from __future__ import annotations
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from edited import edit_rows
 from tiny_pictures import write_captions, write_pictures
 from tiny_texts import rows_of, write_json_lines
 
@@ -26,6 +27,9 @@ def write_data(folder: Path, task: str) -> Path:
         return write_pictures(folder, num=18)
     if task == "contrastive-image-text":
         return write_captions(folder, num=36)
+    if task == "edit":
+        more = [{"kind": "edit", "prompt": f"Number {number} is", "answer": "wise"} for number in range(30)]
+        return write_json_lines(folder.with_suffix(".jsonl"), edit_rows() + more)
     return write_json_lines(folder.with_suffix(".jsonl"), rows_of(task))
 
 

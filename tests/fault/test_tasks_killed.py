@@ -26,6 +26,7 @@ CASES = {
     "regression": "roberta",
     "image-classification": "ViTForImageClassification",
     "contrastive-image-text": "clip",
+    "edit": "gpt2",
 }
 
 
