@@ -280,8 +280,10 @@ def _no_safetensors(what: str, others: list[str], *, is_alone: bool) -> str:
 
 def _no_model(folder: Folder, names: list[str]) -> str:
     line = f"{folder}: expected a Hugging Face model folder, but it has no config.json, {MODULES} or {PIPELINE}"
+    files = [name for name in names if name.endswith(".safetensors")]
+    if files:
+        return f"{line}; for a checkpoint of one file give the file: {folder}/{files[0]}"
     for name in names:  # as older sentence-transformers write it
         if name.endswith("/") and "config.json" in folder.entries(name):
             return f"{line}; {name[:-1]} in it has one: name {folder}/{name[:-1]}"
-    files = [name for name in names if name.endswith(".safetensors")]
-    return f"{line}; for a checkpoint of one file give the file: {folder}/{files[0]}" if files else line
+    return line
