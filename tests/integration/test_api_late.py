@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import wait_until
 from tiny_rounds import contribute, finetune, lead, make_changes, make_federation, make_model
 
 import coldfuse
@@ -39,6 +40,7 @@ def test_a_model_of_an_older_release_is_taken_where_the_rules_say_so(tmp_path: P
         federation.fetch(tmp_path / "old")
         publish(held, 1)
         lead(held, 2)
+        wait_until(lambda: federation.status().round.number == 2, "a status that is newer than the round")
         sent = federation.contribute(state_dict(9), num_examples=1, name="cy", wait=False)
     lead(held, 2)
     assert sent.base_release == 0

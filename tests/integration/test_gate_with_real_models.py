@@ -30,9 +30,9 @@ GOOD, BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "dull"
 def write_reviews(path: Path, *, num: int = 400) -> Path:
     order = random.Random(0)
     rows = ["text,label"]
-    for _ in range(num // 2):
-        for words, label in ((GOOD, "pos"), (BAD, "neg")):
-            rows.append(f"the film was {order.choice(words)} and very {order.choice(words)},{label}")
+    for number in range(num // 2):
+        for words, label in ((GOOD, "pos"), (BAD, "neg")):  # a number: what a head is fitted on is not tested on
+            rows.append(f"the film was {order.choice(words)} and very {order.choice(words)} n{number},{label}")
     path.write_text("\n".join(rows) + "\n")
     return path
 
