@@ -118,7 +118,7 @@ def test_gate_step_back_retraction_and_collection_in_turn(made: EvaluatedFederat
     assert {0, 5} <= set(found.kept.files)
     assert_whole(made, found)
     third.succeed("verify", made.store.url, "--root", fingerprint, "--recompute", "--objects")
-    with pytest.raises((FederationError, UserInputError), match="retracted since|retention rules"):
+    with pytest.raises((FederationError, UserInputError), match=r"retracted since|retention rules"):
         roll_back(federation, 1, reason="", by="", signer=made.keys.operators[0])
     assert not clean(made).num_objects
     lead_on(made, federation.current_round())
