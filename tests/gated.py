@@ -13,7 +13,7 @@ from coldfuse.aggregator.examining import SuiteExaminer
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.core.gate_rules import GateRules
-from coldfuse.core.round import LeaderEvent
+from coldfuse.core.round import Closed, LeaderEvent
 from coldfuse.core.screening_rules import ScreeningRules
 from coldfuse.core.serialization import sha256
 from coldfuse.engine.execution import Executor, ThreadExecutor
@@ -105,3 +105,12 @@ def lead_gated(
         events += new
         steps = None if steps is None else steps - 1
     return events
+
+
+def closed_on_harm(folder: Path) -> Path:
+    """Return a store whose round has closed on three sound contributions and a harmful one."""
+    federation = gated_federation(folder)
+    lead_gated(federation)
+    contribute_all(federation, {"ada": 0.3, "ben": 0.2, "cy": 0.25, "eve": -3.0})
+    assert isinstance(lead_gated(federation, steps=1)[-1], Closed)
+    return folder / "store"

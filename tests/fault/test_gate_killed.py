@@ -9,7 +9,7 @@ import pytest
 from dying_store import DyingStore, KilledError
 from evaluating import EvaluatedFederation
 from faulty_store import installed
-from gated import SignSuite, contribute_all, gated_federation, lead_gated
+from gated import SignSuite, closed_on_harm, contribute_all, lead_gated
 from tiny_rounds import make_federation, make_model
 
 from coldfuse.core.round import Closed, RoundState
@@ -46,13 +46,7 @@ def story(state: RoundState) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose round has closed on three sound contributions and a harmful one."""
-    folder = tmp_path_factory.mktemp("closed")
-    federation = gated_federation(folder)
-    lead_gated(federation)
-    contribute_all(federation, {"ada": 0.3, "ben": 0.2, "cy": 0.25, "eve": -3.0})
-    assert isinstance(lead_gated(federation, steps=1)[-1], Closed)
-    return folder / "store"
+    return closed_on_harm(tmp_path_factory.mktemp("closed"))
 
 
 def play(store: ObjectStore) -> Federation:

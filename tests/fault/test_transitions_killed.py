@@ -16,13 +16,12 @@ from commands import Process
 from dying_store import KilledError, Strike, StruckStore, strikes_of
 from evaluating import EvaluatedFederation
 from faulty_store import installed
-from gated import SignSuite, contribute_all, gated_federation, lead_gated
+from gated import SignSuite, closed_on_harm, lead_gated
 from retracted_rounds import played, take_out, verified
 from tiny_rounds import contribute, lead, make_changes, make_model, make_round
 
 from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
-from coldfuse.core.round import Closed
 from coldfuse.doctor.examine import Examination
 from coldfuse.registry.federation import Federation, open_federation
 from coldfuse.registry.moving import follow_back, promote, roll_back
@@ -62,13 +61,7 @@ def kinds(strikes: list[Strike]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose round has closed on three sound contributions and a harmful one."""
-    folder = tmp_path_factory.mktemp("closed")
-    federation = gated_federation(folder)
-    lead_gated(federation)
-    contribute_all(federation, {"ada": 0.3, "ben": 0.2, "cy": 0.25, "eve": -3.0})
-    assert isinstance(lead_gated(federation, steps=1)[-1], Closed)
-    return folder / "store"
+    return closed_on_harm(tmp_path_factory.mktemp("closed"))
 
 
 def test_around_every_entry_of_a_gate(closed: Path, tmp_path: Path) -> None:
