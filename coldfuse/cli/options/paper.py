@@ -103,9 +103,9 @@ class PretrainOptions:
     hidden_size: Annotated[int, typer.Option(min=64, help="Its width, a multiple of 64.")] = 256
     vocabulary: Annotated[int, typer.Option(min=300, help="Tokens of its vocabulary, at most.")] = 8192
     block: Annotated[int, typer.Option(min=16, max=512, help="Tokens of a block.")] = 64
-    batch: Annotated[int, typer.Option(min=1, help="Blocks of a training step.")] = 64
+    batch: Annotated[int, typer.Option(min=1, help="Blocks of a training step.")] = 32
     epochs: Annotated[int, typer.Option(min=1, help="Passes over all texts.")] = 12
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its highest.")] = 1e-3
+    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its highest.")] = 2e-3
     seed: Annotated[int, typer.Option(help="Decides the first numbers, order and what is hidden.")] = 0
     threads: Threads = 1
 

@@ -1,7 +1,10 @@
 """A base that is only pretrained: a small encoder, from random numbers, by masked language modelling.
 
 The recipe is that of "cramming" (arXiv 2212.14034): no dropout, one pass up and down of the learning rate, a quarter of
-the tokens hidden, texts packed into short full blocks, and predictions of the hidden tokens alone. The loop is the
+the tokens hidden, texts packed into short full blocks, and predictions of the hidden tokens alone. The model is a small
+ModernBERT (arXiv 2412.13663): its local attention sees few tokens to each side from the first step on, where a model
+that attends to everything must first find its neighbours and stays for long at what the words' frequencies give away
+(measured: perplexity 287 after 0.8 million tokens, where a BERT of the same size has 688). The loop is the
 node's own, which checkpoints and resumes; the vocabulary is learnt of the same texts. Texts of data sets that are left
 out are never read by it, nor any text of others that stands in one of those too: they stay unseen to the base.
 """
@@ -14,11 +17,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from coldfuse.consumer import hold
 from coldfuse.durable import write_whole
@@ -26,7 +26,7 @@ from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.experiments.fusion_models import publish, write_model
 from coldfuse.experiments.paper.about import about
 from coldfuse.experiments.paper.corpus import Corpus
-from coldfuse.experiments.paper.vocabulary import write_tokenizer
+from coldfuse.experiments.paper.vocabulary import SPECIAL, write_tokenizer
 from coldfuse.naming.building import quiet
 from coldfuse.tensors.checkpoint import open_checkpoint
 from coldfuse.training.checkpoint import discard_checkpoint
@@ -51,13 +51,15 @@ class Pretraining:
     hidden_size: int = 256
     vocabulary: int = 8192
     """Tokens of the vocabulary, at most."""
+    neighbours: int = 16
+    """Tokens that local attention sees, half to each side; every fourth layer sees all of the text."""
     block: int = 64
     """Tokens of a block."""
-    batch: int = 64
+    batch: int = 32
     """Blocks of a training step."""
     epochs: int = 12
     """Passes over all texts."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """AdamW's, at its highest."""
     mask_fraction: float = 0.25
     """Share of the tokens that are hidden."""
@@ -130,21 +132,22 @@ def _claim(out: Path, started: Mapping[str, object]) -> None:
 
 def make_start(folder: Path, how: Pretraining, texts: Sequence[str]) -> None:
     """Write a model of random numbers, with a vocabulary that is learnt of the texts; the folder appears whole."""
-    from transformers import BertConfig, BertForMaskedLM
+    from transformers import ModernBertConfig, ModernBertForMaskedLM
 
     staging = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     with quiet():
         size = write_tokenizer(staging, texts, size=how.vocabulary, longest=_POSITIONS)
-        config = BertConfig(
+        first, last = (SPECIAL.index(token) for token in ("[CLS]", "[SEP]"))
+        config = ModernBertConfig(
             vocab_size=size, hidden_size=how.hidden_size, num_hidden_layers=how.layers,
-            num_attention_heads=max(1, how.hidden_size // 64), intermediate_size=4 * how.hidden_size,
-            max_position_embeddings=_POSITIONS, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-            pad_token_id=0,
+            num_attention_heads=max(1, how.hidden_size // 64), intermediate_size=2 * how.hidden_size,
+            max_position_embeddings=_POSITIONS, local_attention=how.neighbours, global_attn_every_n_layers=4,
+            pad_token_id=0, bos_token_id=first, cls_token_id=first, eos_token_id=last, sep_token_id=last,
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(how.seed, "start") % (1 << 32))
-            BertForMaskedLM(config).save_pretrained(staging)
+            ModernBertForMaskedLM(config).save_pretrained(staging)
     publish(staging, folder)
 
 
@@ -153,21 +156,9 @@ class HiddenAlone(MaskedLM):
     """Masked language modelling that scores the vocabulary at the hidden tokens alone, a fifth of the work less."""
 
     def load(self, base_dir: Path, examples: Rows[Passage], settings: TrainingSettings) -> TaskModel:
-        """Load the model, which must be a BERT, and have it leave out what no loss asks for."""
+        """Load the model, which must be a ModernBERT, and have it leave out what no loss asks for."""
         loaded = super().load(base_dir, examples, settings)
-        model: Any = loaded.model
-
-        def forward(input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None) -> Any:
-            from transformers.modeling_outputs import MaskedLMOutput
-
-            hidden = model.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            if labels is None:
-                return MaskedLMOutput(logits=model.cls(hidden))
-            chosen = labels != -100
-            logits = model.cls(hidden[chosen]).float()
-            return MaskedLMOutput(loss=cross_entropy(logits, labels[chosen]), logits=logits)
-
-        model.forward = forward
+        loaded.model.sparse_prediction = True
         return loaded
 
 

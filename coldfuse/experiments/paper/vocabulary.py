@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Special tokens, by number."""
 _NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 _MOST_LETTERS = 500
 """Letters that have tokens, the most frequent ones; a word with another one is unknown."""
@@ -33,14 +34,14 @@ def write_tokenizer(folder: Path, texts: Sequence[str], *, size: int, longest: i
     vocabulary = learn_vocabulary(texts, size=size)
     tokenizer = _tokenizer(vocabulary)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )  # fmt: skip
     kind: Any = PreTrainedTokenizerFast  # untyped
     kind(
         tokenizer_object=tokenizer, model_max_length=longest,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **dict(zip(_NAMES, _SPECIAL, strict=True)),
+        model_input_names=["input_ids", "attention_mask"],
+        **dict(zip(_NAMES, SPECIAL, strict=True)),
     ).save_pretrained(folder)  # fmt: skip
     return len(vocabulary)
 
@@ -54,7 +55,7 @@ def learn_vocabulary(texts: Sequence[str], *, size: int) -> dict[str, int]:
     """
     from tokenizers import trainers
 
-    learner = _tokenizer({token: number for number, token in enumerate(_SPECIAL)})
+    learner = _tokenizer({token: number for number, token in enumerate(SPECIAL)})
     plain = [learner.normalizer.normalize_str(text) for text in texts]
     counts = Counter(letter for text in plain for letter in text if not letter.isspace())
     letters = sorted(sorted(counts), key=counts.__getitem__, reverse=True)[:_MOST_LETTERS]
@@ -62,11 +63,11 @@ def learn_vocabulary(texts: Sequence[str], *, size: int) -> dict[str, int]:
     known = ("".join(letter if letter in kept else " " for letter in text) for text in plain)
     inside = sorted(f"##{letter}" for letter in letters)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=[*_SPECIAL, *inside], initial_alphabet=sorted(letters), show_progress=False
+        vocab_size=size, special_tokens=[*SPECIAL, *inside], initial_alphabet=sorted(letters), show_progress=False
     )
     learner.train_from_iterator(known, trainer)
-    learnt = sorted(set(learner.get_vocab()) - set(_SPECIAL))
-    return {token: number for number, token in enumerate([*_SPECIAL, *learnt])}
+    learnt = sorted(set(learner.get_vocab()) - set(SPECIAL))
+    return {token: number for number, token in enumerate([*SPECIAL, *learnt])}
 
 
 def _tokenizer(vocabulary: dict[str, int]) -> Any:  # tokenizers is untyped
