@@ -10,8 +10,10 @@ EXPERIMENT = Experiment(
     variants=(
         Variant(name="ColD Fusion", contributors=Sampled(num=8)),
         Variant(name="EMA of releases", contributors=Sampled(num=8), averaged=0.6),
+        Variant(name="outer Nesterov", contributors=Sampled(num=8), recipe="mean then nesterov"),
     ),
     protocols=("few-shot",),
+    baselines=("multitask",),
     groups=("unseen",),
     num_folds=3,
     has_fold_by_seed=True,

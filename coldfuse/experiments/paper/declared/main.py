@@ -10,6 +10,7 @@ EXPERIMENT = Experiment(
     variants=(
         Variant(name="ColD Fusion", contributors=Sampled(num=8)),
         Variant(name="EMA of releases", contributors=Sampled(num=8), averaged=0.6),
+        Variant(name="outer Nesterov", contributors=Sampled(num=8), recipe="mean then nesterov"),
     ),
     protocols=("frozen", "fine-tuned"),
     baselines=("one-shot", "multitask"),

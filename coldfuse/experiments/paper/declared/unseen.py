@@ -7,7 +7,11 @@ EXPERIMENT = Experiment(
     title="Seen and unseen data sets",
     asks="Do data sets gain that no contributor has?",
     source="figure 3: fine-tuned, unseen sets gain as much as seen ones; frozen, seen ones lie far above, both rise",
-    variants=(Variant(name="ColD Fusion", contributors=Sampled(num=8)),),
+    variants=(
+        Variant(name="ColD Fusion", contributors=Sampled(num=8)),
+        Variant(name="outer Nesterov", contributors=Sampled(num=8), recipe="mean then nesterov"),
+    ),
+    baselines=("multitask",),
     protocols=("frozen", "fine-tuned"),
     groups=("seen", "unseen"),
     num_folds=3,
