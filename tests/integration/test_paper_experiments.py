@@ -92,8 +92,9 @@ def test_baselines_averages_and_hostile_contributors_are_models_like_others(data
     found = results(tmp_path / "main")
     assert not list((tmp_path / "models").iterdir())
     assert not list((tmp_path / "tuned").iterdir())
-    assert {row["variant"] for row in found} == {"ColD Fusion", "EMA of releases", "one-shot", "multitask"}
-    assert len({row["model"] for row in found}) == 4  # the start, the release, which is the one-shot one too, and two
+    curves = {"ColD Fusion", "EMA of releases", "outer Nesterov"}
+    assert {row["variant"] for row in found} == {*curves, "one-shot", "multitask"}
+    assert len({row["model"] for row in found}) == 5  # the start, the release, which is the one-shot one too, and three
     assert all(0 <= row["accuracy"] <= 1 for row in found)
 
 
