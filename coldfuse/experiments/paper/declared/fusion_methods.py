@@ -3,7 +3,6 @@
 from coldfuse.experiments.paper.values import Experiment, Sampled, Sizes, Variant
 
 _FOUR = Sampled(num=4)
-_NESTEROV = "mean then nesterov"
 
 EXPERIMENT = Experiment(
     name="fusion-methods",
@@ -19,10 +18,7 @@ EXPERIMENT = Experiment(
             contributors=_FOUR,
             recipe="task-arithmetic(scale=0.5, normalize=true)",
         ),
-        Variant(name="three times the step", contributors=_FOUR, recipe="task-arithmetic(scale=3, normalize=true)"),
-        Variant(name="outer Nesterov", contributors=_FOUR, recipe=_NESTEROV),
-        Variant(name="outer Nesterov, EMA is deployed", contributors=_FOUR, recipe=_NESTEROV, averaged=0.6),
-        Variant(name="three local epochs", contributors=_FOUR, epochs=3),
+        Variant(name="outer Nesterov", contributors=_FOUR, recipe="mean then nesterov"),
         Variant(name="RegMean", contributors=_FOUR, recipe="regmean"),
         Variant(name="WiSE-FT", contributors=_FOUR, objectives=("wise-ft",)),
         Variant(name="L2-SP", contributors=_FOUR, objectives=("l2-sp",)),
@@ -34,5 +30,5 @@ EXPERIMENT = Experiment(
     groups=("seen", "unseen"),
     num_folds=3,
     has_fold_by_seed=True,
-    sizes=Sizes(rounds=15, examples=100, scoring=200, score_every=15, tune_every=15),
+    sizes=Sizes(rounds=15, scoring=200, score_every=15, tune_every=15),
 )
