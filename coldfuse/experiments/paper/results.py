@@ -33,6 +33,7 @@ class Point:
     """The mean accuracy over folds and data sets after a round, by seed."""
 
     round: int
+    seeds: tuple[int, ...]
     by_seed: tuple[float, ...]
 
     @property
@@ -57,9 +58,11 @@ class Curve:
 
     @property
     def gains(self) -> tuple[float, ...]:
-        """What the last round is above the start, by seed."""
-        first, last = self.points[0], self.points[-1]
-        return tuple(after - before for before, after in zip(first.by_seed, last.by_seed, strict=False))
+        """What the last round is above the start, by seed, of the seeds that have both."""
+        start, last = self.points[0], self.points[-1]
+        before = dict(zip(start.seeds, start.by_seed, strict=True))
+        ends = zip(last.seeds, last.by_seed, strict=True)
+        return tuple(after - before[seed] for seed, after in ends if seed in before)
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
@@ -81,7 +84,7 @@ def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
         seeds = sorted(seed for (number, seed), count in counted.items() if number == at and count == whole)
         if seeds:
             means = [fmean(r.accuracy for r in rows if (r.round, r.seed) == (at, seed)) for seed in seeds]
-            points.append(Point(round=at, by_seed=tuple(means)))
+            points.append(Point(round=at, seeds=tuple(seeds), by_seed=tuple(means)))
     return tuple(points)
 
 
@@ -91,13 +94,16 @@ def as_lines(rows: Iterable[Row]) -> list[str]:
 
 
 def as_table(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of a Markdown table: curves down, rounds across, in percent, ± the spread over seeds."""
+    """Return the lines of a Markdown table: curves down, rounds across, in percent, ± the spread over seeds.
+
+    Where there is a single seed, there is a dash for the spread.
+    """
     found = curves(rows)
     rounds = sorted({point.round for curve in found for point in curve.points})
     heads = ["curve", "score", "data sets", *(f"round {r}" if r else "start" for r in rounds), "gain"]
     lines = [_line(heads), _line(["---", "---", "---", *["---:"] * (len(rounds) + 1)])]
     for curve in found:
-        at = {point.round: f"{100 * point.mean:.1f} ± {100 * point.spread:.1f}" for point in curve.points}
+        at = {point.round: f"{100 * point.mean:.1f}{_spread(point.by_seed)}" for point in curve.points}
         cells = [curve.variant, curve.protocol, curve.group, *(at.get(number, "") for number in rounds)]
         lines.append(_line([*cells, _gain(curve)]))
     return lines
@@ -107,8 +113,11 @@ def _gain(curve: Curve) -> str:
     if len(curve.points) < 2:
         return ""
     gains = curve.gains
-    spread = f" ± {100 * stdev(gains):.1f}" if len(gains) > 1 else ""
-    return f"{100 * fmean(gains):+.1f}{spread}"
+    return f"{100 * fmean(gains):+.1f}{_spread(gains)}" if gains else ""
+
+
+def _spread(by_seed: Sequence[float]) -> str:
+    return f" ± {100 * stdev(by_seed):.1f}" if len(by_seed) > 1 else " ± –"
 
 
 def by_set(rows: Sequence[Row]) -> list[str]:
@@ -117,10 +126,18 @@ def by_set(rows: Sequence[Row]) -> list[str]:
     for curve in curves(rows):
         if len(curve.points) < 2:
             continue
-        first, last = curve.points[0].round, curve.points[-1].round
-        own = [r for r in rows if (r.variant, r.protocol, r.group) == (curve.variant, curve.protocol, curve.group)]
+        first, last = curve.points[0], curve.points[-1]
+        both = set(first.seeds) & set(last.seeds)
+        own = [
+            row for row in rows
+            if (row.variant, row.protocol, row.group) == (curve.variant, curve.protocol, curve.group)
+            and row.seed in both
+        ]  # fmt: skip
+        if not own:
+            continue
         gains = {
-            name: _of_set(own, name, last) - _of_set(own, name, first) for name in dict.fromkeys(r.set for r in own)
+            name: _of_set(own, name, last.round) - _of_set(own, name, first.round)
+            for name in dict.fromkeys(r.set for r in own)
         }
         worst = min(gains, key=gains.__getitem__)
         best = max(gains, key=gains.__getitem__)

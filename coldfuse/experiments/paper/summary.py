@@ -35,7 +35,8 @@ def summary(experiment: Experiment, sizes: Sizes, given: Given, ran: Ran, *, com
         *([f"**Not finished: {missing} of {ran.num_wanted} scores are missing.**", ""] if missing else []),
         *as_table(ran.rows),
         "",
-        "Accuracy on test sets in percent, mean over data sets and folds; ± is the standard deviation over seeds.",
+        "Accuracy on test sets in percent, mean over data sets and folds; ± is the standard deviation over seeds, – "
+        "where one has been run.",
         "",
         *by_set(ran.rows),
         "",

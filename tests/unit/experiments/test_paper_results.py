@@ -53,11 +53,19 @@ def test_a_seed_that_is_not_finished_bends_no_mean():
     assert curve.points[1].mean == pytest.approx(0.7)
 
 
+def test_a_gain_is_of_the_seeds_that_have_both_ends():
+    [curve] = curves([one for one in ROWS if (one.seed, one.round) != (0, 2)])
+    assert curve.gains == pytest.approx((0.1,))
+    assert "70.0 ± –" not in as_table(ROWS)[2]
+    [line] = by_set([one for one in ROWS if (one.seed, one.round) != (0, 2)])
+    assert line.endswith("best a +30.0, worst b -10.0")
+
+
 def test_the_table_has_rounds_across_and_the_gain():
     lines = as_table([*ROWS, row(0.8, variant="multitask", name="a"), row(0.8, variant="multitask", name="b")])
     assert lines[0] == "| curve | score | data sets | start | round 2 | gain |"
     assert lines[2] == "| ColD Fusion | frozen | seen | 65.0 ± 7.1 | 75.0 ± 7.1 | +10.0 ± 0.0 |"
-    assert lines[3] == "| multitask | frozen | seen | 80.0 ± 0.0 |  |  |"
+    assert lines[3] == "| multitask | frozen | seen | 80.0 ± – |  |  |"
 
 
 def test_what_became_worse_is_said():
