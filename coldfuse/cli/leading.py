@@ -25,6 +25,8 @@ from coldfuse.registry.federation import Federation
 _LOOK_S = 5.0
 """Seconds between two looks at the root; each is one question to the store."""
 
+_INSTEAD_OF_STARTING = "give fewer --workers, or join a Ray that runs already with --ray-address"
+
 
 def lead(federation: Federation, options: AggregatorOptions) -> None:
     """Screen, fuse and publish until stopped.
@@ -43,7 +45,9 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
     over = watchdog.guard(_give_up)
     memory_bytes = parse_size(fusing.memory) if fusing.memory else None
     try:
-        with ray_executor(fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes) as executor:
+        with ray_executor(
+            fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes, instead=_INSTEAD_OF_STARTING
+        ) as executor:
             stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
             typer.echo("aggregating")
             say_who_may(federation, options.store)
