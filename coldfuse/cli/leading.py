@@ -15,7 +15,7 @@ from coldfuse.cli.channel_settings import outgoing_of
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
 from coldfuse.cli.serving import say_who_may
-from coldfuse.cli.suites import read_suites
+from coldfuse.cli.suites import in_words_of_suites, read_suites
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import ColdfuseError, NotAllowedError, UserInputError
@@ -60,7 +60,7 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
             if replaced.is_set():
                 raise SystemExit(EX_TEMPFAIL)
     except UserInputError as error:
-        sys.stderr.write(f"coldfuse: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"coldfuse: {' '.join(in_words_of_suites(str(error)).split())}\n")
         raise SystemExit(EX_CONFIG) from error
     finally:
         over.set()

@@ -26,6 +26,8 @@ _INSTEAD: tuple[tuple[str, str], ...] = (
     ("--separator says what stands between them where that is none of the usual", "a comma or tab parts them"),
     (r", or say --documents line", ""),
     (r"--task '([^']*)'", r"NAME:\1=FILE"),
+    (r"--task ([a-z0-9-]+)", r"NAME:\1=FILE"),
+    ("choose a larger --max-length", "leave long questions out"),
 )
 """What is said of options by which other commands read data, and what holds for a suite, which is a name and files."""
 

@@ -147,7 +147,7 @@ class LocalCluster(Cluster):
         """Start Ray. coldfuse puts no tensors into its object store, so that is kept small."""
         import ray
 
-        before = set(_children(psutil.Process()))
+        before, is_others = set(_children(psutil.Process())), ray.is_initialized()
         self._held.enter_context(alone())
         try:
             ray.init(
@@ -156,7 +156,8 @@ class LocalCluster(Cluster):
             )  # fmt: skip
         except BaseException:  # whatever it is: half a Ray would run on beside the next one
             end_all(_with_descendants([child for child in _children(psutil.Process()) if child not in before]))
-            ray.shutdown()  # else Ray takes the next start for a second one
+            if not is_others:  # a Ray that the program itself has started runs on
+                ray.shutdown()  # else Ray takes the next start for a second one
             self._held.close()
             raise
         self._family = [child for child in _children(psutil.Process()) if child not in before]

@@ -133,6 +133,19 @@ def test_a_slow_start_leaves_no_process_and_no_setting_for_the_next(monkeypatch:
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_ray_that_the_program_has_started_before_is_left_alone(monkeypatch: pytest.MonkeyPatch, is_up: bool) -> None:
+    prepare_ray()
+    ended: list[bool] = []
+    twice = RuntimeError("Maybe you called ray.init twice by accident?")
+    monkeypatch.setattr("ray.is_initialized", lambda: is_up)
+    monkeypatch.setattr("ray.init", Starting(twice))
+    monkeypatch.setattr("ray.shutdown", lambda: ended.append(True))
+    with pytest.raises(WorkerLostError, match=r"called ray\.init twice"), ray_executor(None, num_cpus=1):
+        pass
+    assert ended == ([] if is_up else [True])
+
+
 def test_what_the_aggregator_advises_are_options_that_it_has():
     names = {f"--{name.replace('_', '-')}" for name in Fusing.__dataclass_fields__}
     assert {word for word in _INSTEAD_OF_STARTING.replace(",", "").split() if word.startswith("--")} <= names
