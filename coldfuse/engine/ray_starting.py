@@ -23,17 +23,13 @@ NUM_TRIES = 3
 FIRST_WAIT_S, LONGEST_WAIT_S = 2.0, 15.0
 """Bounds of the pauses between them, in which what else runs on the machine may come to its end."""
 
-_RAYLET = "The current node timed out during startup"
-"""First words of the error where the raylet is late: the 30 s for that nobody can change."""
-
-_TOO_SLOW: tuple[tuple[type[Exception], str], ...] = (
-    (Exception, _RAYLET),
-    (RuntimeError, "Timed out waiting for file "),  # the GCS, within RAY_gcs_server_port_wait_time_s
-    (RuntimeError, "Failed to start GCS"),  # it listens, and answers nobody
-    (RuntimeError, "Failed to connect to GCS"),  # the same, met by whoever looks for the raylet
-    (RuntimeError, "Timed out waiting for node info"),
+_TOO_SLOW: tuple[tuple[type[Exception], str, bool], ...] = (
+    (Exception, "The current node timed out during startup", False),  # the raylet, within 30 s
+    (RuntimeError, "Timed out waiting for file ", True),  # the GCS, which writes its port there
+    (RuntimeError, "Failed to start GCS", True),  # it listens, and answers nobody
 )
-"""Kind and first words of the errors of a start that took too long."""
+"""Kind and first words of the errors of a start that took too long, and whether RAY_gcs_server_port_wait_time_s says
+how long is waited."""
 
 
 def start_patiently(
@@ -70,18 +66,12 @@ def start_patiently(
 
 
 def was_too_slow(error: BaseException) -> bool:
-    """Tell a Ray that did not come up in time from one that cannot.
-
-    >>> was_too_slow(Exception("The current node timed out during startup. This could happen because")), (
-    ...     was_too_slow(Exception("Cannot include dashboard with missing packages."))
-    ... )
-    (True, False)
-    """
+    """Tell a Ray that did not come up in time from one that cannot."""
     import ray
 
-    if isinstance(error, ray.exceptions.RaySystemError):  # its text begins with Ray's own words for any of its errors
+    if isinstance(error, ray.exceptions.RaySystemError):  # whoever looks for the raylet asks the GCS, in vain
         return "Failed to connect to GCS" in str(error)
-    return any(type(error) is kind and str(error).startswith(words) for kind, words in _TOO_SLOW)
+    return any(type(error) is kind and str(error).startswith(words) for kind, words, _ in _TOO_SLOW)
 
 
 def first_line(error: BaseException) -> str:
@@ -90,8 +80,9 @@ def first_line(error: BaseException) -> str:
 
 
 def _too_slow(error: BaseException, instead: str) -> str:
-    longer = [] if str(error).startswith(_RAYLET) else ["set RAY_gcs_server_port_wait_time_s to more than 30"]
-    advice = ["run fewer processes beside it", *longer, *([instead] if instead else [])]
+    has_setting = any(str(error).startswith(words) for _, words, is_set in _TOO_SLOW if is_set)
+    longer = "set RAY_gcs_server_port_wait_time_s to more than 30" if has_setting else ""
+    advice = [each for each in ("run fewer processes beside it", longer, instead) if each]
     return (
         f"Ray did not come up here in time, in {NUM_TRIES} tries ({_first_sentence(error)}): this machine seems too "
         f"busy for it; {', or '.join(advice)}; where it is idle, Ray's logs say why: ray/session_latest/logs in "

@@ -23,6 +23,23 @@ RAYLET = Exception(
 )
 GCS = RuntimeError("Timed out waiting for file /tmp/ray/session_1/gcs_server_port_182f")
 SILENT = RuntimeError("Failed to start GCS.  Last 0 lines of error files:\n\n.Please check gcs_server.out")
+SLOW = {"raylet": RAYLET, "gcs": GCS, "silent": SILENT}
+
+
+@pytest.fixture(autouse=True)
+def prepared() -> None:
+    prepare_ray()  # Ray reads its settings when it is imported
+
+
+def of_ray(said: str) -> Exception:
+    from ray.exceptions import RaySystemError
+
+    return RaySystemError(said)
+
+
+@pytest.fixture(params=[*SLOW, "deaf"])
+def error(request: pytest.FixtureRequest) -> Exception:
+    return SLOW.get(request.param) or of_ray("Failed to connect to GCS. Please check if the GCS server is running")
 
 
 class Starting:
@@ -42,7 +59,6 @@ class Starting:
         start_patiently(self, instead=instead, sleep=self.slept.append)
 
 
-@pytest.mark.parametrize("error", [RAYLET, GCS, SILENT], ids=["raylet", "gcs", "silent"])
 def test_a_start_that_was_too_slow_is_tried_again(error):
     starting = Starting(error, error)
     starting.run()
@@ -51,7 +67,6 @@ def test_a_start_that_was_too_slow_is_tried_again(error):
     assert all(pause_s >= 1 for pause_s in starting.slept)
 
 
-@pytest.mark.parametrize("error", [RAYLET, GCS, SILENT], ids=["raylet", "gcs", "silent"])
 def test_one_that_never_comes_up_ends_in_one_line_that_says_what_to_do(error):
     starting = Starting(*[error] * 9)
     with pytest.raises(WorkerLostError) as caught:
@@ -66,11 +81,11 @@ def test_one_that_never_comes_up_ends_in_one_line_that_says_what_to_do(error):
 
 def test_a_setting_of_ray_is_named_only_where_it_helps():
     said = []
-    for error in (GCS, RAYLET):
+    for error in (GCS, SILENT, RAYLET, of_ray("Failed to connect to GCS. Please check")):
         with pytest.raises(WorkerLostError) as caught:
             Starting(*[error] * 9).run()
         said.append("RAY_gcs_server_port_wait_time_s" in str(caught.value))
-    assert said == [True, False]
+    assert said == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +94,7 @@ def test_a_setting_of_ray_is_named_only_where_it_helps():
         (RuntimeError("Maybe you called ray.init twice by accident?"), WorkerLostError),
         (OSError(28, "No space left on device"), WorkerLostError),
         (Exception("Cannot include dashboard with missing packages."), Exception),
+        (RuntimeError("Failed to connect to GCS"), WorkerLostError),  # as a node says it that joins another's cluster
         (KeyError("The current node timed out during startup"), KeyError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
@@ -93,6 +109,7 @@ def test_what_no_waiting_mends_ends_the_start_at_once_and_a_bug_stays_one(error,
 
 
 def test_words_in_the_middle_of_another_error_do_not_count():
+    assert not was_too_slow(of_ray("out of file descriptors"))
     assert not was_too_slow(RuntimeError("task said: Timed out waiting for file x"))
     assert not was_too_slow(BaseException("The current node timed out during startup"))
 
@@ -105,7 +122,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_pause")
 def test_a_slow_start_leaves_no_process_and_no_setting_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare_ray()
     seen: list[tuple[str, int]] = []
     halves: list[subprocess.Popen[bytes]] = []
 
@@ -135,7 +151,6 @@ def test_a_slow_start_leaves_no_process_and_no_setting_for_the_next(monkeypatch:
 
 @pytest.mark.parametrize("is_up", [True, False])
 def test_a_ray_that_the_program_has_started_before_is_left_alone(monkeypatch: pytest.MonkeyPatch, is_up: bool) -> None:
-    prepare_ray()
     ended: list[bool] = []
     twice = RuntimeError("Maybe you called ray.init twice by accident?")
     monkeypatch.setattr("ray.is_initialized", lambda: is_up)
