@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from coldfuse.api.candidates import Candidates, Fetch
 from coldfuse.api.evaluated import EvaluationResult
-from coldfuse.api.fusing import Machine
+from coldfuse.api.fusing import WITHOUT_RAY, Machine
 from coldfuse.config import home_folder, prepare_ray
 from coldfuse.consumer.folder import hold
 from coldfuse.core.words import printable
@@ -193,7 +193,7 @@ def _runs(machine: Machine, device: str) -> Iterator[Runs]:
         return
     prepare_ray()
     with ray_executor(
-        None, num_cpus=machine.workers, device="cuda" if device.startswith("cuda") else "cpu"
+        None, num_cpus=machine.workers, device="cuda" if device.startswith("cuda") else "cpu", instead=WITHOUT_RAY
     ) as executor:
         yield executor.run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -123,6 +124,9 @@ class Federation:
     ) -> FetchedRelease:
         """Download a release, verify it, and leave a folder that `from_pretrained` loads.
 
+        A release that is asked for by its number may have been taken back since: it is brought all the same, with a
+        `UserWarning`, and `taken_back` in what is returned.
+
         Args:
             out: A new or empty folder, or one that a fetch wrote: then only what changed is downloaded.
             release: Number of the release; the channel's by default.
@@ -143,10 +147,9 @@ class Federation:
                 self._gateway, folder, which=which, progress=on_progress, verify=verify, allow_older=allow_older
             )
         self._fetched = folder
-        return FetchedRelease(
-            path=folder, manifest=fetched.manifest, downloaded_bytes=fetched.downloaded_bytes,
-            reused_bytes=fetched.reused_bytes, changed=fetched.changed,
-        )  # fmt: skip
+        if fetched.taken_back is not None:  # a program that names a number for good looks at nothing that is returned
+            warnings.warn(str(fetched.taken_back), stacklevel=2)
+        return FetchedRelease.of(folder, fetched)
 
     def diff(self, release: int | None = None, *, since: int | None = None, progress: Watching = None) -> Movement:
         """Say how far a release has moved, tensor by tensor, and whose contributions have moved it.

@@ -24,6 +24,9 @@ from coldfuse.fusion.recipe import Recipe
 from coldfuse.recipes.weights_file import FileSettings, read_weights_file, settings_of_document
 from coldfuse.search.methods import SEARCHES
 
+WITHOUT_RAY = "do without Ray, for the same result"
+"""What helps where Ray is too slow to start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -50,7 +53,9 @@ class Machine:
             yield self.threads
             return
         prepare_ray()
-        with ray_executor(None, num_cpus=self.workers, memory_bytes=self.memory_bytes, device=self.device) as executor:
+        with ray_executor(
+            None, num_cpus=self.workers, memory_bytes=self.memory_bytes, device=self.device, instead=WITHOUT_RAY
+        ) as executor:
             yield executor
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from coldfuse.api.tables import html_table
+from coldfuse.consumer import Fetched
+from coldfuse.consumer.taken_back import TakenBack
 from coldfuse.core.federation import SettingsChange
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.words import printable
@@ -94,6 +96,17 @@ class FetchedRelease:
     """Bytes that were there already."""
     changed: str | None = None
     """What may be a surprise: the federation has gone back, or is another one; None where it has not."""
+    taken_back: TakenBack | None = None
+    """What took it back since, where it was asked for by its number and the federation has signed that; printed it is
+    a sentence."""
+
+    @classmethod
+    def of(cls, path: Path, fetched: Fetched) -> Self:
+        """Return what a fetch has brought into a folder."""
+        return cls(
+            path=path, manifest=fetched.manifest, downloaded_bytes=fetched.downloaded_bytes,
+            reused_bytes=fetched.reused_bytes, changed=fetched.changed, taken_back=fetched.taken_back,
+        )  # fmt: skip
 
     @property
     def release(self) -> int:
@@ -111,7 +124,7 @@ class FetchedRelease:
         return (
             f"release {self.release} in {self.path}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there\n"
             f"digest {self.digest}"
-        ) + (f"\n{self.changed}" if self.changed else "")
+        ) + "".join(f"\n{said}" for said in (self.changed, self.taken_back) if said)
 
 
 def describe_release(summary: ReleaseSummary) -> str:

@@ -45,16 +45,15 @@ def fetch(options: FetchOptions) -> None:
             write_model_key(gateway, options.out, options.model_key)
         lacks = lacking(gateway, fetched)
     manifest, out = fetched.manifest, options.out
-    if fetched.changed:
-        typer.echo(f"coldfuse: {fetched.changed}", err=True)
-    if lacks:
-        typer.echo(f"coldfuse: {lacks}", err=True)
+    for said in filter(None, (fetched.changed, lacks, fetched.taken_back)):
+        typer.echo(f"coldfuse: {said}", err=True)
     if options.as_json:
         facts = {"release": manifest.release, "digest": manifest.model_digest, "out": str(out)}
         traffic = {"downloaded_bytes": fetched.downloaded_bytes, "reused_bytes": fetched.reused_bytes}
         left_out = {"left_out": [dataclasses.asdict(item) for item in missing_code(out, manifest)]}
-        signed = {"signed": list(fetched.signed)}
-        typer.echo(json.dumps(facts | traffic | {"changed": fetched.changed} | signed | left_out))
+        taken_back = fetched.taken_back and dataclasses.asdict(fetched.taken_back)
+        news = {"changed": fetched.changed, "taken_back": taken_back, "signed": list(fetched.signed)}
+        typer.echo(json.dumps(facts | traffic | news | left_out))
         return
     down, kept = fetched.downloaded_bytes / 2**20, fetched.reused_bytes / 2**20
     typer.echo(f"release {manifest.release} in {out}: {down:.1f} MiB downloaded, {kept:.1f} MiB were there")

@@ -11,7 +11,7 @@ import typer
 from coldfuse.api.opening import as_named
 from coldfuse.cli.options.evaluator import EvaluatorOptions
 from coldfuse.cli.source import connect
-from coldfuse.cli.suites import read_suites
+from coldfuse.cli.suites import in_words_of_suites, read_suites
 from coldfuse.consumer.trusted import TrustedGateway
 from coldfuse.core.names import shown
 from coldfuse.core.words import plural
@@ -44,7 +44,10 @@ def evaluator(options: EvaluatorOptions) -> None:
             node = Evaluator(
                 gateway=gateway, identity=identity, suites=suites, folder=folder, say=_Once(), noise=options.noise
             )
-            node.run(stop, candidates=options.candidates)
+            try:
+                node.run(stop, candidates=options.candidates)
+            except UserInputError as error:  # not even the base can be scored on a suite
+                raise UserInputError(in_words_of_suites(str(error))) from error
 
 
 class _Once:

@@ -15,7 +15,7 @@ from coldfuse.cli.channel_settings import outgoing_of
 from coldfuse.cli.events import describe
 from coldfuse.cli.options.operator import AggregatorOptions
 from coldfuse.cli.serving import say_who_may
-from coldfuse.cli.suites import read_suites
+from coldfuse.cli.suites import in_words_of_suites, read_suites
 from coldfuse.cli.units import parse_duration, parse_size
 from coldfuse.engine.execution import ray_executor
 from coldfuse.errors import ColdfuseError, NotAllowedError, UserInputError
@@ -24,6 +24,8 @@ from coldfuse.registry.federation import Federation
 
 _LOOK_S = 5.0
 """Seconds between two looks at the root; each is one question to the store."""
+
+_INSTEAD_OF_STARTING = "give fewer --workers, or join a Ray that runs already with --ray-address"
 
 
 def lead(federation: Federation, options: AggregatorOptions) -> None:
@@ -43,7 +45,9 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
     over = watchdog.guard(_give_up)
     memory_bytes = parse_size(fusing.memory) if fusing.memory else None
     try:
-        with ray_executor(fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes) as executor:
+        with ray_executor(
+            fusing.ray_address, num_cpus=fusing.workers, memory_bytes=memory_bytes, instead=_INSTEAD_OF_STARTING
+        ) as executor:
             stop_on_signals(stop)  # Ray has taken SIGTERM: with its handler the command would end in a trace
             typer.echo("aggregating")
             say_who_may(federation, options.store)
@@ -56,7 +60,7 @@ def lead(federation: Federation, options: AggregatorOptions) -> None:
             if replaced.is_set():
                 raise SystemExit(EX_TEMPFAIL)
     except UserInputError as error:
-        sys.stderr.write(f"coldfuse: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"coldfuse: {' '.join(in_words_of_suites(str(error)).split())}\n")
         raise SystemExit(EX_CONFIG) from error
     finally:
         over.set()

@@ -2,6 +2,7 @@
 
 download    bringing what is missing, and putting it in place
 changes     what is no step forward: an older release, or another federation's
+taken_back  whether a release was rolled back or retracted since
 signatures  what is signed of a release, beside its files
 card        the model card beside its files, which follows from its manifest
 place       where one part comes to lie

@@ -25,6 +25,7 @@ from coldfuse.consumer.channels import check_change
 from coldfuse.consumer.folder import OWN, check_path, hold, is_foreign, is_whole, read_fetched, read_if_there
 from coldfuse.consumer.place import Place
 from coldfuse.consumer.signatures import Signatures, SignedSource, names_of
+from coldfuse.consumer.taken_back import TakenBack, find_taken_back
 from coldfuse.core.model_files import ENTRIES, MODULE_FILES
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import sha256
@@ -75,6 +76,8 @@ class Fetched:
     """What its caller may not expect: the source has gone back, or is another federation; None where it has not."""
     signed: tuple[str, ...] = ()
     """Names of the signatures that lie beside its files now; what they are worth is another question."""
+    taken_back: TakenBack | None = None
+    """What took it back since, where it was asked for by its number; None where nothing did, as far as is signed."""
 
 
 def fetch(  # noqa: PLR0913 - what there is to say, by keyword
@@ -108,6 +111,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
         DigestMismatchError: What arrived is not what the release's manifest says; nothing of it is in place.
     """
     manifest = source.release(check_channel(which) if isinstance(which, str) else which)
+    taken_back = find_taken_back(source, which) if isinstance(which, int) else None
     for path in manifest.files:
         check_path(path)
     with explained(out, "read"):
@@ -133,7 +137,7 @@ def fetch(  # noqa: PLR0913 - what there is to say, by keyword
                 download = _Download(source, manifest, pace, _Count(total, progress), readers, threading.local())
                 fetched = _fetch(download, out, signed)
         card.put(out, source, manifest, signed)
-        return replace(fetched, changed=changed, signed=names_of(signed))
+        return replace(fetched, changed=changed, signed=names_of(signed), taken_back=taken_back)
 
 
 class _Count:

@@ -5,6 +5,11 @@ FedCE (arXiv 2303.16520) that looks at validation data. A score of few examples 
 bounded, and nobody is left out by one: that is for the gate, which says why. FedCE's other part, how much a delta
 differs from the others', is not here: it needs everybody in every round, and what differs because it is harmful scores
 high by it.
+
+Suites are the operator's own. Evaluators' signed counts inform no weights: evaluators are asked about a candidate, or
+about what is left once it was refused, both of which are fused by weights that are set by then. One or more questions a
+contribution would ask one validation set far more often than `GateRules.max_asks` allows; and a factor is a mean of
+scores, which one evaluator alone can move, where the gate believes a loss only without whoever lost the most.
 """
 
 from __future__ import annotations

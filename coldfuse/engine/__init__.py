@@ -15,6 +15,7 @@ runs it and hands every part to a sink. In the order of the data:
   `devices`: numpy here, or torch on a GPU; `preload`: numba is loaded meanwhile;
 - `sinks`: where the parts go, a store's objects or a folder's files; `outputs`: a model, a delta or an adapter;
 - `execution`: tasks on threads or on Ray, with the same bytes; `ray_cluster`: started or joined, and watched;
+  `ray_starting`: tried again where a machine is busy;
   `ray_frontier`: who else may run code there;
 - `folder_fusion`: all of it for `coldfuse fuse`; `staging`: a result appears when it is whole;
   `preview`: what a fusion would do; `explain`: how much of each input is in what was made.

@@ -18,7 +18,8 @@ import psutil
 if TYPE_CHECKING:
     import ray
 
-from coldfuse.engine.ray_cluster import LOOK_S, Cluster, JoinedCluster, LocalCluster, first_line
+from coldfuse.engine.ray_cluster import LOOK_S, Cluster, JoinedCluster, LocalCluster
+from coldfuse.engine.ray_starting import first_line
 from coldfuse.engine.work import Watch, done_by
 from coldfuse.errors import ColdfuseError, UserInputError, WorkerLostError
 
@@ -265,7 +266,12 @@ def _translated() -> Iterator[None]:
 
 @contextmanager
 def ray_executor(
-    address: str | None, *, num_cpus: int | None = None, memory_bytes: int | None = None, device: str = "cpu"
+    address: str | None,
+    *,
+    num_cpus: int | None = None,
+    memory_bytes: int | None = None,
+    device: str = "cpu",
+    instead: str = "",
 ) -> Iterator[RayExecutor]:
     """Join a Ray cluster, or start one on this machine that ends with the block.
 
@@ -276,13 +282,14 @@ def ray_executor(
         num_cpus: Number of workers of one machine; None: one a CPU.
         memory_bytes: Memory of all workers of one machine; None: an eighth of this one's.
         device: Name of the device on which whole matrices are worked on.
+        instead: What the caller's user can do where Ray is too slow to start here, as an error ends: "do without Ray".
 
     Raises:
         UserInputError: The address is none.
         TransportError: There is no such cluster, or this process cannot join it.
         WorkerLostError: Ray does not start here.
     """
-    cluster: Cluster = LocalCluster(num_cpus) if address is None else JoinedCluster(address)
+    cluster: Cluster = LocalCluster(num_cpus, instead=instead) if address is None else JoinedCluster(address)
     cluster.start()
     try:
         yield RayExecutor(memory_bytes=memory_bytes, num_workers=num_cpus, device=device, cluster=cluster)

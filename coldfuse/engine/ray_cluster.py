@@ -21,6 +21,7 @@ import psutil
 
 from coldfuse.engine.ray_frontier import alone, require_frontier
 from coldfuse.engine.ray_probes import Probes
+from coldfuse.engine.ray_starting import first_line, start_patiently
 from coldfuse.engine.work import Watch, done_by, end_all, has_task, is_alive, is_stopped, name_of
 from coldfuse.errors import TransportError, UserInputError, WorkerLostError
 
@@ -126,33 +127,39 @@ class Cluster(ABC):
 class LocalCluster(Cluster):
     """A cluster of this machine that ends with this process."""
 
-    def __init__(self, num_cpus: int | None = None) -> None:
+    def __init__(self, num_cpus: int | None = None, *, instead: str = "") -> None:
         """Start nothing yet.
 
         Args:
             num_cpus: Number of workers; None: one a CPU.
+            instead: What the command that runs can do where Ray is too slow to start, for the error.
         """
         super().__init__()
-        self._num_cpus = num_cpus
+        self._num_cpus, self._instead = num_cpus, instead
         self._held = ExitStack()  # what makes a cluster that is up this process's alone
         self._family: list[psutil.Process] = []  # this process's children that are Ray's
         self._needed: list[psutil.Process] = []
 
     def _start(self) -> None:
+        start_patiently(self._start_once, instead=self._instead)
+
+    def _start_once(self) -> None:
         """Start Ray. coldfuse puts no tensors into its object store, so that is kept small."""
         import ray
 
-        before = set(_children(psutil.Process()))
+        before, is_others = set(_children(psutil.Process())), ray.is_initialized()
         self._held.enter_context(alone())
         try:
             ray.init(
                 address="local", num_cpus=self._num_cpus, include_dashboard=False, object_store_memory=128 << 20,
                 logging_level=logging.ERROR, log_to_driver=False,
             )  # fmt: skip
-        except (OSError, RuntimeError, ray.exceptions.RayError) as error:
-            self._held.close()
+        except BaseException:  # whatever it is: half a Ray would run on beside the next one
             end_all(_with_descendants([child for child in _children(psutil.Process()) if child not in before]))
-            raise WorkerLostError(f"Ray did not start here: {first_line(error)}") from error
+            if not is_others:  # a Ray that the program itself has started runs on
+                ray.shutdown()  # else Ray takes the next start for a second one
+            self._held.close()
+            raise
         self._family = [child for child in _children(psutil.Process()) if child not in before]
         self._needed = [child for child in self._family if name_of(child) in _NEEDED]
 
@@ -251,11 +258,6 @@ def require_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise TransportError(f"no Ray cluster at {address} ({error}); see `ray status` on its head node") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or else its kind."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _hush() -> None:

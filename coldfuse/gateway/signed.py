@@ -21,7 +21,7 @@ _ROOT = re.compile(rf"root/({_NUMBER})\.json")
 _READABLE = re.compile(
     rf"federation\.json|root/{_NUMBER}\.json|members/{_NUMBER}\.json|"
     rf"members/keys/(?:[0-9a-f]{{64}}|open-{_NAME})/{_NUMBER}\.json|channels/{_NAME}|"
-    rf"releases/{_NUMBER}(?:\.model)?\.sig|words/{_NUMBER}/{_NAME}\.json"
+    rf"releases/{_NUMBER}(?:\.model)?\.sig|rollbacks/{_NUMBER}\.json|words/{_NUMBER}/{_NAME}\.json"
 )
 """Keys of what is signed: nothing that contributors have sent, and no journal."""
 

@@ -256,7 +256,7 @@ def _executor(how: Aggregation) -> AbstractContextManager[WatchedExecutor]:
     if not how.on_ray:
         return nullcontext(ThreadExecutor(how.num_workers))
     prepare_ray()
-    return ray_executor(None, num_cpus=how.num_workers)
+    return ray_executor(None, num_cpus=how.num_workers, instead="give --threads")
 
 
 def _cpu_s(process: psutil.Process) -> float:

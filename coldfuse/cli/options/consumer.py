@@ -20,7 +20,13 @@ class FetchOptions:
 
     source: Source
     out: Annotated[Path, typer.Option(help="The folder to write; the next fetch into it brings only what changed.")]
-    release: Annotated[int | None, typer.Option(min=0, help="Number of the release; the channel's by default.")] = None
+    release: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of the release, the channel's by default; of one that was taken back since, that is said.",
+        ),
+    ] = None
     channel: Annotated[str, typer.Option(help="Which channel to follow: latest, or stable.")] = "latest"
     verify: Annotated[
         bool,
