@@ -36,7 +36,7 @@ class ListedEdit:
     contribution: str
     """SHA-256 of the contribution's manifest."""
     release: int
-    """Number of the release that it came in."""
+    """Number of the oldest release that it was found in: of those that were looked at, the one that it came in."""
     retracted_by: int | None = None
     """Number of the release that was made without it, as it was retracted; None: it was not."""
     is_taken_back: bool = False
@@ -101,24 +101,23 @@ def find_edits(history: Iterable[ReleaseSummary], *, latest: int) -> Edits:
         latest: Number of the release that the others are on the line of, or are not.
     """
     line, retracted = Line(latest), dict[str, int]()
-    found: list[ListedEdit] = []
+    found: dict[str, ListedEdit] = {}
     unread = latest + 1
     for summary in _readable(history):
         number = unread = summary.name.number
         is_retraction = summary.replaces is not None
         is_on = line.has(number, summary.replaces if is_retraction else summary.parent)
-        if is_retraction:  # what it holds came in with those that it stands for
-            retracted |= dict.fromkeys(summary.left_out, number) if is_on else {}
-            continue
-        found += [
-            ListedEdit(
-                name=fused.edit, contributor=fused.contributor, display_name=fused.display_name,
-                contribution=fused.contribution, release=number, retracted_by=retracted.get(fused.contribution),
-                is_taken_back=not is_on,
-            )
-            for fused in summary.contributions if fused.edit is not None
-        ]  # fmt: skip
-    return Edits(edits=tuple(found), unread=unread)
+        if is_retraction and is_on:
+            retracted |= dict.fromkeys(summary.left_out, number)
+        for fused in summary.contributions if is_on or not is_retraction else ():
+            if fused.edit is not None:
+                found.pop(fused.contribution, None)  # a retraction holds what came in with an older release
+                found[fused.contribution] = ListedEdit(
+                    name=fused.edit, contributor=fused.contributor, display_name=fused.display_name,
+                    contribution=fused.contribution, release=number, is_taken_back=not is_on,
+                    retracted_by=retracted.get(fused.contribution),
+                )  # fmt: skip
+    return Edits(edits=tuple(found.values()), unread=unread)
 
 
 def _readable(history: Iterable[ReleaseSummary]) -> Iterator[ReleaseSummary]:

@@ -56,6 +56,10 @@ def test_what_was_retracted_says_by_which_release_first_and_what_was_fused_again
     assert "edit: a by by-a, in release 1, retracted by release 3" in list(found.lines())
 
 
+def test_what_only_a_retraction_is_seen_to_hold_is_listed_with_that() -> None:
+    assert told(find_edits([retraction(4, "a", held=["b"])], latest=4)) == [("b", 4, None, False)]
+
+
 def test_what_was_rolled_back_is_taken_back_and_a_retraction_that_was_rolled_back_retracts_nothing() -> None:
     back = [release(3, "c", parent=1), release(2, "b"), release(1, "a"), release(0)]
     assert told(find_edits(back, latest=3)) == [("c", 3, None, False), ("b", 2, None, True), ("a", 1, None, False)]
