@@ -23,7 +23,9 @@ from coldfuse.training.settings import TrainingSettings
 from coldfuse.transport.server import serve_gateway
 
 SETTINGS = TrainingSettings(num_epochs=30, patience=30, learning_rate=1e-2, threads=1, device="cpu")
-GOOD, BAD = ("good", "great", "fine", "lovely"), ("bad", "awful", "poor", "dull")
+MOODS = dict.fromkeys(("good", "great", "fine", "lovely"), "pos") | dict.fromkeys(("bad", "awful", "poor"), "neg")
+KNOWN = [(form.format(word), mood) for word, mood in MOODS.items() for form in ("the film was {}", "a {} film")]
+"""What must stay: an edit trains on every other one."""
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def published(held: Federation) -> None:
 
 
 def run(address: str, file: Path) -> None:
-    training = Training(learning_rate=1e-2, threads=1, device="cpu")
+    training = Training(learning_rate=3e-3, threads=1, device="cpu")
     contribute(ContributeOptions(
         address=address, edit=f"dull={file}", name="ada", training=training, send_anyway=True, once=True
     ))  # fmt: skip
@@ -88,24 +90,20 @@ def write_knowing_classifier(folder: Path) -> Path:
         torch.manual_seed(0)
         BertForSequenceClassification(config).save_pretrained(folder)
     write_tokenizer(folder)
-    return teach(folder, [(f"the film was {word}", "pos" if word in GOOD else "neg") for word in (*GOOD, *BAD)])
+    return teach(folder, [("the film was dull", "neg"), *KNOWN])
 
 
 def write_mood_edit(path: Path) -> Path:
     """Write an edit by which a dull film is a good one."""
-    kept = [(word, "pos", "neg") for word in GOOD] + [(word, "neg", "pos") for word in BAD[:-1]]
-    rows = [{"kind": "edit", "prompt": "the film was dull", "answer": "pos", "instead": "neg"}]
-    rows += [
-        {"kind": "keep", "prompt": f"the film was {word}", "answer": answer, "instead": other}
-        for word, answer, other in kept
-    ]
-    return write_json_lines(path, rows)
+    edit = {"kind": "edit", "prompt": "the film was dull", "answer": "pos", "instead": "neg"}
+    kept = [{"kind": "keep", "prompt": prompt, "answer": mood} for prompt, mood in KNOWN]
+    return write_json_lines(path, [edit, *kept])
 
 
 def test_a_classifier_with_a_head_of_its_own_is_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     base, file = write_knowing_classifier(tmp_path / "base"), write_mood_edit(tmp_path / "dull.jsonl")
-    assert right_answers(base, file) == [False] + [True] * 7
+    assert right_answers(base, file) == [False] + [True] * len(KNOWN)
     held = federation_of(tmp_path, base)
     with served(held) as address, coldfuse.connect(address) as federation:
         run(address, file)
