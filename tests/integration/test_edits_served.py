@@ -1,23 +1,31 @@
-"""Edits through a real gateway: sent over gRPC, gated, published, fetched, listed by name, and retracted."""
+"""Edits through a gateway process: sent over gRPC, gated, published, fetched, listed by name, and retracted."""
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Process, coldfuse, run_coldfuse
+from commands import coldfuse
 from edited import ASKED, KNOWN, NEW, edit_rows, right_answers, write_edit, write_knowing_model
+from tiny_rounds import make_round
 from tiny_texts import write_json_lines
 from typer.testing import CliRunner
 
-from coldfuse.api.connect import connect
+from coldfuse.aggregator.examining import SuiteExaminer
+from coldfuse.aggregator.round import advance
 from coldfuse.cli.main import app
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.errors import ContributionRejectedError
+from coldfuse.evaluation.named_suites import SuiteFiles, read_named_suite
 from coldfuse.registry.creation import create_federation
+from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
 
 LISTENING = "listening on "
@@ -28,37 +36,52 @@ PRIVATE = (ASKED[1].encode(), ASKED[2].encode(), b"fortune.jsonl", b"rash.jsonl"
 """What stands in the edits' files and in their names, and nowhere else."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a federation of a model that knows some proverbs, and with an edit of one of them."""
-    folder = tmp_path_factory.mktemp("served")
-    write_edit(folder / "fortune.jsonl")
-    create_federation(
-        LocalStore(folder / "store"), name="tiny", base=write_knowing_model(folder / "base", "gpt2"), origin="base",
-        method="mean", rules={"quorum": 1, "deadline_s": 600.0}, screening=ScreeningRules.off(), gate=GateRules(),
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    """A federation of a model that knows some proverbs, with a gate."""
+    base = write_knowing_model(tmp_path / "base", "gpt2")
+    return create_federation(
+        LocalStore(tmp_path / "store"), name="tiny", base=base, origin="base", method="mean",
+        rules={"quorum": 1, "deadline_s": 600.0}, screening=ScreeningRules.off(), gate=GateRules(),
     )  # fmt: skip
-    return folder
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Process]:
-    suite = f"fortune:edit={folder / 'fortune.jsonl'}"
-    with coldfuse("serve", folder / "store", "--suite", suite, "--workers", 1) as process:
-        yield process
+@pytest.fixture
+def address(federation: Federation) -> Iterator[str]:
+    with coldfuse("gateway", federation.store.url) as gateway:
+        yield gateway.wait_for(lambda line: line.startswith(LISTENING)).removeprefix(LISTENING)
 
 
-@pytest.fixture(scope="module")
-def address(server: Process) -> str:
-    return server.wait_for(lambda line: line.startswith(LISTENING)).removeprefix(LISTENING)
+@contextmanager
+def gating(federation: Federation, file: Path) -> Iterator[None]:
+    """Lead rounds, one after the other, with an edit's suite, until the block ends."""
+    examiner, stop = SuiteExaminer([read_named_suite(SuiteFiles.parse(f"fortune:edit={file}"))]), threading.Event()
+
+    def run() -> None:
+        while not stop.wait(0.05):
+            round_ = replace(make_round(federation, federation.current_round()), examiner=examiner)
+            while advance(round_):
+                pass
+
+    thread = threading.Thread(target=run, name="aggregator")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
-def send(address: str, folder: Path, name: str, *options: object) -> Process:
-    return run_coldfuse("contribute", address, "--name", name, "--work", folder / name, *TRAINING, *options)
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
-def answers(address: str, folder: Path, out: str) -> list[bool]:
-    with connect(address) as federation:
-        return right_answers(federation.fetch(folder / out).path, folder / "fortune.jsonl")
+def send(address: str, file: Path, name: str, *options: object) -> str:
+    """Contribute an edit, and wait for its release."""
+    node = ("--name", name, "--work", file.parent / name)
+    return run("contribute", address, "--edit", f"fortune={file}", *node, *TRAINING, *options)
 
 
 def write_rash_edit(path: Path) -> Path:
@@ -67,44 +90,40 @@ def write_rash_edit(path: Path) -> Path:
     return write_json_lines(path, [{"kind": "edit", "prompt": prompt, "answer": NEW} for prompt in prompts])
 
 
-def said(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
+def answers(address: str, file: Path, out: str) -> list[bool]:
+    run("fetch", address, "--out", file.parent / out)
+    return right_answers(file.parent / out, file)
 
 
 def listed(source: object) -> list[dict[str, Any]]:
     """Return the edits that status and lineage list, as JSON; both say the same."""
-    of_status, of_lineage = (json.loads(said(command, source, "--json"))["edits"] for command in ("status", "lineage"))
+    of_status, of_lineage = (json.loads(run(command, source, "--json"))["edits"] for command in ("status", "lineage"))
     assert of_status == of_lineage
     return of_status  # type: ignore[no-any-return]
 
 
-def test_an_edit_is_sent_gated_fetched_listed_and_retracted(folder: Path, address: str, server: Process) -> None:
-    sent = send(address, folder, "edda", "--edit", f"fortune={folder / 'fortune.jsonl'}")
-    assert sent.wait() == 0, f"{sent}\n{server}"
-    assert all(answers(address, folder, "edited"))
-    [edit] = listed(address)
-    assert (edit["name"], edit["contributor"], edit["release"], edit["retracted_by"]) == ("fortune", "edda", 1, None)
+def test_an_edit_is_sent_gated_fetched_listed_and_retracted(
+    federation: Federation, address: str, tmp_path: Path
+) -> None:
+    file, rash = write_edit(tmp_path / "fortune.jsonl"), write_rash_edit(tmp_path / "rash.jsonl")
+    with gating(federation, file):
+        send(address, file, "edda")
+        assert all(answers(address, file, "edited"))
+        [edit] = listed(address)
+        assert (edit["name"], edit["contributor"], edit["release"]) == ("fortune", "edda", 1)
 
-    broken = send(
-        address, folder, "eve", "--edit", f"fortune={write_rash_edit(folder / 'rash.jsonl')}", "--task",
-        "edit(locality=0)",
-    )  # fmt: skip
-    assert broken.wait() == 1, f"{broken}\n{server}"
-    assert "fortune.keep: " in broken.errors[-1]
-    assert "right only before" in broken.errors[-1]
-    assert listed(address) == [edit]
+        with pytest.raises(ContributionRejectedError, match=r"fortune\.keep: \d+ right only before"):
+            send(address, rash, "eve", "--task", "edit(locality=0)")
+        assert listed(address) == [edit | {"retracted_by": None}]
 
-    out = run_coldfuse("retract", folder / "store", "edda", "--reason", "it was wrong", "--threads", 1)
-    assert out.wait() == 0, f"{out}\n{server}"
-    after = answers(address, folder, "without")
+    run("retract", federation.store.url, "edda", "--reason", "it was wrong", "--threads", 1)
+    after = answers(address, file, "without")
     assert [after[index] for index in FACTS] == [False] * len(FACTS)
     assert all(after[index] for index in KEPT)
-    assert listed(address) == listed(folder / "store") == [edit | {"retracted_by": 2}]
+    assert listed(address) == listed(federation.store.url) == [edit | {"retracted_by": 2}]
     for command in ("status", "lineage"):
-        assert "edit: fortune by edda, in release 1, retracted by release 2\n" in said(command, address)
-    assert [path for path in (folder / "store").rglob("*") if path.is_file() and _holds_private(path)] == []
+        assert "edit: fortune by edda, in release 1, retracted by release 2\n" in run(command, address)
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file() and _holds_private(path)] == []
 
 
 def _holds_private(path: Path) -> bool:
