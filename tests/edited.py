@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,12 @@ def write_edit(path: Path) -> Path:
 def write_knowing_model(folder: Path, kind: str) -> Path:
     """Write a model of a kind that goes on with the proverbs, the old fact among them, as they are known."""
     write_text_model(folder, kind)
+    return teach(folder, [*((prompt, OLD) for prompt in ASKED), *KNOWN])
+
+
+def teach(folder: Path, known: Iterable[tuple[str, str]]) -> Path:
+    """Train a model in its folder until it says these answers."""
     loaded = load_edited(folder, TrainingSettings(device="cpu"))
-    known = [*((prompt, OLD) for prompt in ASKED), *KNOWN]
     rows = [EditRow(kind="edit", prompt=prompt, answer=answer) for prompt, answer in known]
     batch = loaded.collate(features_of(loaded, rows, locality=0.0))
     optimizer = torch.optim.Adam(loaded.model.parameters(), lr=1e-2)

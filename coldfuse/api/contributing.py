@@ -53,6 +53,8 @@ class Offer:
     """File of the model's statistics; None for none."""
     share: Share = None
     """Patterns of what is shared, by the base's names; None: all that it has."""
+    edit: str | None = None
+    """Name of the edit that it is; None: it is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +174,7 @@ def _manifest(
         "base_release": offer.release, "base_digest": offer.base_digest, "encoding": offer.encoding,
         "num_examples": offer.num_examples, "num_steps": 0, "trained": trained, "delta": delta,
         "delta_digest": blob_digest(delta), "software": software(), "statistics": statistics,
+        "edit": offer.edit,
     })  # fmt: skip
 
 

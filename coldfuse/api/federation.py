@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from coldfuse.api.bars import Watching, watching
 from coldfuse.api.diff import compare_in
 from coldfuse.api.opening import Identify, as_contributor
-from coldfuse.api.recognising import find_base, require_fetched
-from coldfuse.api.said import check_count, check_encoding
+from coldfuse.api.said import check_encoding
+from coldfuse.api.sending import Asked, send
 from coldfuse.api.values import Acknowledgement, FetchedRelease, Releases
 from coldfuse.consumer import fetch as fetch_release
 from coldfuse.consumer.channels import read_channels
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from coldfuse.api.rounds import Round
     from coldfuse.movement.compare import Movement
     from coldfuse.naming.sharing import Share
+    from coldfuse.training.settings import TrainingSettings
 
 Folder = str | os.PathLike[str]
 
@@ -168,9 +168,11 @@ class Federation:
 
     def contribute(  # noqa: PLR0913 - what there is to say, by keyword
         self,
-        model: Model,
+        model: Model | None = None,
         *,
-        num_examples: int,
+        num_examples: int | None = None,
+        edit: str | None = None,
+        training: TrainingSettings | None = None,
         name: str | None = None,
         base: Folder | None = None,
         release: int | None = None,
@@ -191,6 +193,9 @@ class Federation:
                 (a `torch.nn.Module` such as a `PreTrainedModel`, or a `PeftModel`). What the base does not have, such
                 as a task's head, stays here; the answer lists it.
             num_examples: Distinct examples that it was trained on. Methods may weigh by it.
+            edit: `NAME` of the edit that the model is; or, without a model, `NAME=FILE`: train on an edit's file here,
+                and wait for the verdict, as `coldfuse contribute --edit`. The name travels, the file does not.
+            training: Settings of that training; those of the command by default.
             name: Your name, of any script, which the whole federation sees; by default the one that you have joined
                 under, else `node-…`, the same at every start in this folder. A contributor has one contribution a
                 round.
@@ -215,27 +220,16 @@ class Federation:
             SchemaMismatchError: The model is no fine-tuned copy of the base.
             RoundClosedError: Another release is out meanwhile, or no round is open.
             ContributionRejectedError: The contribution was rejected; the message says why.
+            NoGainError: An edit that was trained here does not beat its base on the file's rows: nothing was sent.
         """
-        num_examples = check_count("num_examples", num_examples)
-        check_encoding(encoding)
-        gateway, who = self.as_contributor(name)
-        folder = find_base(
-            model, gateway, base=None if base is None else Path(base), release=release, last=self._fetched,
-            keep=Path(".coldfuse") / who.id / "base",
+        asked = Asked(
+            model=model, num_examples=num_examples, edit=edit, training=training, base=base, release=release,
+            share=share, encoding=encoding, statistics=statistics, wait=wait, timeout_s=timeout_s,
         )  # fmt: skip
-        manifest = require_fetched(folder)
-        with requiring("Federation.contribute", "contributor"):
-            from coldfuse.api import contributing  # noqa: PLC0415 - numpy comes with the first contribution
-
-            offer = contributing.Offer(
-                model=model, base=folder, release=manifest.release, base_digest=manifest.model_digest,
-                who=replace(who, is_named=named), num_examples=num_examples, encoding=encoding, share=share,
-                statistics=None if statistics is None else Path(statistics),
-            )  # fmt: skip
-            until_s = None if timeout_s is None else time.monotonic() + timeout_s
-            waiting = contributing.Waiting(is_wanted=wait, until_s=until_s)
-            with watching("uploading", progress) as on_progress:
-                return contributing.contribute(gateway, offer, waiting, progress=on_progress)
+        given = asked.edit_given()
+        gateway, who = self.as_contributor(name)
+        who = replace(who, is_named=named)
+        return send(asked, given, gateway, who, last=self._fetched, progress=progress)
 
     @contextmanager
     def round(

@@ -134,7 +134,8 @@ def describe_step(step: Step, *, most: int = NAMED) -> str:
 def contribution_words(fused: ContributionSummary) -> str:
     """Say in a line what a contribution is."""
     late = f", made on {fused.base_release}" if fused.base_release is not None else ""
-    counts = f"{plural(fused.num_examples, 'example')}, weight {fused.weight:g}{_by_score(fused)}{late}"
+    edit = "" if fused.edit is None else f"edit {printable(fused.edit)}, "
+    counts = f"{edit}{plural(fused.num_examples, 'example')}, weight {fused.weight:g}{_by_score(fused)}{late}"
     return f"{printable(fused.who)}: {counts}, {fused.contribution[:12]}"
 
 

@@ -11,6 +11,7 @@ import typer
 
 from coldfuse.api.bars import bytes_bar, is_watched
 from coldfuse.api.channels import Placed, describe_channels, placed
+from coldfuse.api.edits import edits_of
 from coldfuse.api.recomputed import Words
 from coldfuse.api.values import describe_change, describe_release
 from coldfuse.cli.model_key import lacking, require_place, write_model_key
@@ -98,6 +99,10 @@ def _watching() -> Iterator[OnProgress]:
     yield say
 
 
+_LOOKED_AT = 20
+"""Number of the newest releases whose edits a status lists: it is asked for often."""
+
+
 def status(options: StatusOptions) -> None:
     """Say where a federation stands."""
     with connect(options.source, options.connection) as gateway:
@@ -105,6 +110,8 @@ def status(options: StatusOptions) -> None:
         module = _shared(gateway, answer.latest.number)
         words = _words_on_latest(gateway, answer)
         channels = read_channels(gateway)
+        latest = channels.get("latest")
+        edits = edits_of(gateway, latest, latest=answer.latest.number, most=_LOOKED_AT)
     if options.as_json:
         document = (
             dataclasses.asdict(answer)
@@ -119,6 +126,7 @@ def status(options: StatusOptions) -> None:
                 "channels": {name: channel.release for name, channel in channels.items()},
                 "rollback": (step := _rollback(channels)) and step.model_dump(),
             }
+            | edits.document()
             | _recomputed(words)
         )
         typer.echo(json.dumps(document))
@@ -128,6 +136,8 @@ def status(options: StatusOptions) -> None:
         typer.echo(said)
     if module is not None:
         typer.echo(f"shared: {module}")
+    for said in edits.lines():
+        typer.echo(said)
     if words is not None:
         typer.echo(f"checked: {words}")
     if line := describe_stand(answer):

@@ -15,7 +15,7 @@ from coldfuse.api.places import resolve_model
 from coldfuse.cli.contact import Contact
 from coldfuse.cli.data_view import show_data
 from coldfuse.cli.data_words import encodings_of, file_format_of, named_columns
-from coldfuse.cli.editing import EPOCHS, PATIENCE, with_edit
+from coldfuse.cli.editing import with_edit
 from coldfuse.cli.leaving import show_what_would_leave
 from coldfuse.cli.model_contribution import GivenModel, contribute_model, given_model
 from coldfuse.cli.node_view import node_view
@@ -24,6 +24,7 @@ from coldfuse.cli.options.shared import NodeColumns
 from coldfuse.cli.source import reach_of, warn
 from coldfuse.cli.standing_check import say_auditable, standing_check
 from coldfuse.config import home_folder
+from coldfuse.contributor.editing import EPOCHS, PATIENCE, TASK
 from coldfuse.contributor.events import NodeEvent, StoppedError
 from coldfuse.contributor.manifest import default_name
 from coldfuse.contributor.node import Node
@@ -161,7 +162,7 @@ def _settings(options: ContributeOptions) -> NodeSettings:
     Identity.of(name, what="--name")  # before anything is read
     encoding, columns = encodings_of(options.encoding, options.columns)
     task = find_task(options.task)
-    training = _training(options.training, is_edit=task.name == "edit")
+    training = _training(options.training, is_edit=task.name == TASK)
     request = DataRequest(
         data=options.data, columns=named_columns(columns), file_format=file_format_of(columns),
         limit=columns.max_examples,

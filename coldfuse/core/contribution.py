@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -23,7 +24,8 @@ NumExamples = Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
 """It may weigh a contribution: sums over all of them must stay finite and exact."""
 
 
-EditName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,49}$")]
+_EDIT_NAME = r"[a-z0-9][a-z0-9._-]{0,49}"
+EditName = Annotated[str, Field(pattern=f"^{_EDIT_NAME}$")]
 """Name of an edit and of the suite that judges it; its parts are suites of their own, such as `capital.keep`."""
 
 Word = Annotated[str, Field(pattern=r"^[ -~]{0,64}$")]
@@ -224,6 +226,15 @@ class Rejection(Value):
     """Why, and what its contributor can do."""
     is_late: bool = False
     """True where nothing is wrong with it, but its round closed before it was screened."""
+
+
+def is_edit_name(text: str) -> bool:
+    """Tell whether an edit can have this name.
+
+    >>> [is_edit_name(text) for text in ("capital", "Capital", "a b", "")]
+    [True, False, False, False]
+    """
+    return re.fullmatch(_EDIT_NAME, text) is not None
 
 
 def in_fusing_order(admissions: Iterable[Admission]) -> list[Admission]:

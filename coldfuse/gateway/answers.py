@@ -55,6 +55,8 @@ class ContributionSummary:
     """Kind of the statistics that it brought and the round used; None where it brought none."""
     score_weight: float | None = None
     """What its weight was multiplied by for what suites found it worth; None where nobody asked for that."""
+    edit: str | None = None
+    """Name of the edit that it is, as its contributor calls it; None: it is none."""
 
     @property
     def who(self) -> str:
@@ -83,9 +85,14 @@ class ReleaseSummary:
     """Share of the fused change of weights that was lost as it was cut to a module's rank; None: nothing was cut."""
     replaces: int | None = None
     """Number of the release that it took the place of, as something was retracted; None where nothing was, and from a
-    gateway on another machine."""
-    num_left_out: int = 0
-    """Number of contributions that were left out for that."""
+    gateway of an older version."""
+    left_out: tuple[str, ...] = ()
+    """Digests of the contributions that were left out by now, of this retraction and of those before it."""
+
+    @property
+    def num_left_out(self) -> int:
+        """Number of contributions that were left out."""
+        return len(self.left_out)
 
 
 def summarize(data: bytes) -> ReleaseSummary:
@@ -102,6 +109,7 @@ def summarize(data: bytes) -> ReleaseSummary:
             staleness_weight=fused.staleness_weight,
             statistics=fused.statistics,
             score_weight=fused.score_weight,
+            edit=fused.edit,
         )
         for fused in manifest.contributions
     )
@@ -116,7 +124,7 @@ def summarize(data: bytes) -> ReleaseSummary:
         moved=manifest.moved,
         cut_error=manifest.cut.error if manifest.cut else None,
         replaces=manifest.retraction.replaces if manifest.retraction else None,
-        num_left_out=len(manifest.retraction.left_out) if manifest.retraction else 0,
+        left_out=manifest.retraction.left_out if manifest.retraction else (),
     )
 
 

@@ -10,6 +10,7 @@ from itertools import islice, pairwise
 from pydantic import ValidationError
 
 from coldfuse.core.blob import Part
+from coldfuse.core.contribution import is_edit_name
 from coldfuse.core.names import id_of, why_no_name
 from coldfuse.core.statistics import StatisticsRule
 from coldfuse.errors import FederationError, TransportError, UserInputError
@@ -226,6 +227,8 @@ def _write_summary(summary: ReleaseSummary) -> pb.ReleaseSummary:
         created_at_s=summary.created_at_s,
         moved=summary.moved,
         cut_error=summary.cut_error,
+        replaces=summary.replaces,
+        left_out=summary.left_out,
         contributions=[pb.FusedContribution(**vars(fused)) for fused in summary.contributions],
     )
 
@@ -242,6 +245,7 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
             staleness_weight=fused.staleness_weight if fused.HasField("staleness_weight") else None,
             statistics=plain(fused.statistics) if fused.HasField("statistics") else None,
             score_weight=fused.score_weight if fused.HasField("score_weight") else None,
+            edit=fused.edit if is_edit_name(fused.edit) else None,
         )
         for fused in message.contributions
     )
@@ -255,6 +259,8 @@ def _read_summary(message: pb.ReleaseSummary) -> ReleaseSummary:
         contributions=contributions,
         moved=message.moved if message.HasField("moved") else None,
         cut_error=message.cut_error if message.HasField("cut_error") else None,
+        replaces=message.replaces if message.HasField("replaces") else None,
+        left_out=tuple(digest for digest in message.left_out if _DIGEST.fullmatch(digest)),
     )
 
 

@@ -89,8 +89,9 @@ def _class_of(base_dir: Path) -> str:
     found = next((auto_class for end, auto_class in _HEADS.items() if named.endswith(end)), None)
     if found is None:
         raise UserInputError(
-            f"{base_dir}: a {named or 'model whose config.json names no class'} has no head that answers; an edit "
-            "needs a base that writes (ForCausalLM), fills gaps (ForMaskedLM) or classifies (ForSequenceClassification)"
+            f"{base_dir}: a {named or 'model whose config.json names no class'} has no head that answers, as heads "
+            "of tasks stay with those who trained them; an edit needs a base that writes (ForCausalLM), fills gaps "
+            "(ForMaskedLM) or classifies with a head of its own (ForSequenceClassification)"
         )
     return found
 

@@ -209,7 +209,7 @@ class ListReleasesResponse(_message.Message):
     def __init__(self, releases: _Optional[_Iterable[_Union[ReleaseSummary, _Mapping]]] = ..., next_before: _Optional[int] = ...) -> None: ...
 
 class ReleaseSummary(_message.Message):
-    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s", "contributions", "moved", "cut_error")
+    __slots__ = ("release", "parent", "round", "method", "num_contributions", "created_at_s", "contributions", "moved", "cut_error", "replaces", "left_out")
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +219,8 @@ class ReleaseSummary(_message.Message):
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     MOVED_FIELD_NUMBER: _ClassVar[int]
     CUT_ERROR_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     release: Release
     parent: int
     round: int
@@ -228,10 +230,12 @@ class ReleaseSummary(_message.Message):
     contributions: _containers.RepeatedCompositeFieldContainer[FusedContribution]
     moved: float
     cut_error: float
-    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ..., cut_error: _Optional[float] = ...) -> None: ...
+    replaces: int
+    left_out: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, release: _Optional[_Union[Release, _Mapping]] = ..., parent: _Optional[int] = ..., round: _Optional[int] = ..., method: _Optional[str] = ..., num_contributions: _Optional[int] = ..., created_at_s: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[FusedContribution, _Mapping]]] = ..., moved: _Optional[float] = ..., cut_error: _Optional[float] = ..., replaces: _Optional[int] = ..., left_out: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FusedContribution(_message.Message):
-    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight", "statistics", "score_weight")
+    __slots__ = ("contributor", "num_examples", "weight", "contribution", "display_name", "base_release", "staleness_weight", "statistics", "score_weight", "edit")
     CONTRIBUTOR_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +245,7 @@ class FusedContribution(_message.Message):
     STALENESS_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     SCORE_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    EDIT_FIELD_NUMBER: _ClassVar[int]
     contributor: str
     num_examples: int
     weight: float
@@ -250,7 +255,8 @@ class FusedContribution(_message.Message):
     staleness_weight: float
     statistics: str
     score_weight: float
-    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ..., statistics: _Optional[str] = ..., score_weight: _Optional[float] = ...) -> None: ...
+    edit: str
+    def __init__(self, contributor: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., contribution: _Optional[str] = ..., display_name: _Optional[str] = ..., base_release: _Optional[int] = ..., staleness_weight: _Optional[float] = ..., statistics: _Optional[str] = ..., score_weight: _Optional[float] = ..., edit: _Optional[str] = ...) -> None: ...
 
 class ReadObjectRequest(_message.Message):
     __slots__ = ("release", "digest", "start_bytes", "length_bytes")

@@ -145,7 +145,7 @@ def test_the_history_is_told_without_its_parts(tmp_path: Path) -> None:
     assert {c["contributor"] for c in newest["contributions"]} == {"ada", "ben"}
     assert newest["contributions"][0].keys() == {
         "contributor", "display_name", "num_examples", "weight", "contribution", "base_release", "staleness_weight",
-        "statistics", "score_weight",
+        "statistics", "score_weight", "edit",
     }  # fmt: skip
     lines = run("releases", federation.store.url).splitlines()
     assert [line.split()[0] for line in lines] == ["1", "0"]

@@ -199,3 +199,30 @@ def test_every_rule_of_a_gate_is_read_as_it_was_written_set_or_not() -> None:
     some = {"on_one": "warn", "max_missed": 4, "efficacy": 0.8, "generality": 0.0, "noise": 2.0, "wait_s": 7.0}
     for rules in (GateRules(), GateRules.model_validate({**some, "weights": [{"suite": "mood", "weight": 3.0}]})):
         assert read_gate(write_gate(rules)) == rules
+
+
+def test_an_edit_and_what_was_retracted_are_read_as_they_were_written() -> None:
+    fused = replace(summary(1, num_contributions=1).contributions[0], edit="capital")
+    made = replace(summary(3), parent=0, contributions=(fused,), num_contributions=1)
+    page = [replace(made, replaces=2, left_out=("4" * 64, "5" * 64))]
+    assert wire.read_page(wire.write_page(iter(page), page_size=1), before=None)[0] == page
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Capital", "a b", "capital\n", "a" * 51, "\x1b[2J", "a, retracted by release 2", "ä"]
+)
+def test_an_edit_s_name_that_can_be_none_is_not_taken_from_a_gateway(name: str) -> None:
+    message = wire.write_page(iter([summary(1, num_contributions=1)]), page_size=1)
+    message.releases[0].contributions[0].edit = name
+    message.releases[0].left_out.extend(["4" * 64, "5" * 63, "\x1b[2J"])
+    [read] = wire.read_page(message, before=None)[0]
+    assert [one.edit for one in read.contributions] == [None]
+    assert read.left_out == ("4" * 64,)
+
+
+def test_an_older_gateway_says_nothing_of_edits() -> None:
+    message = wire.write_page(iter([summary(1, num_contributions=1)]), page_size=1)
+    assert not message.releases[0].contributions[0].HasField("edit")
+    assert not message.releases[0].HasField("replaces")
+    [read] = wire.read_page(message, before=None)[0]
+    assert (read.contributions[0].edit, read.replaces, read.left_out) == (None, None, ())
