@@ -35,7 +35,7 @@ def measure(cuts: list[int]):
 
 def test_lengths_are_those_of_the_formula() -> None:
     found = measure([])
-    assert found.norm == pytest.approx(np.linalg.norm(np.concatenate(list(VALUES.values()))), rel=1e-8)
+    assert found.norm == pytest.approx(np.linalg.norm(np.concatenate(list(VALUES.values())).astype(float)), rel=1e-8)
     assert found.layers == pytest.approx([np.linalg.norm(values) for values in VALUES.values()], rel=1e-3)
     assert found.num_changed == sum(len(values) for values in VALUES.values())
 
