@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -142,7 +143,8 @@ def make_start(folder: Path, how: Pretraining, texts: Sequence[str]) -> None:
         config = ModernBertConfig(
             vocab_size=size, hidden_size=how.hidden_size, num_hidden_layers=how.layers,
             num_attention_heads=max(1, how.hidden_size // 64), intermediate_size=2 * how.hidden_size,
-            max_position_embeddings=_POSITIONS, local_attention=how.neighbours, global_attn_every_n_layers=4,
+            max_position_embeddings=_POSITIONS, local_attention=how.neighbours,
+            layer_types=["sliding_attention" if layer % 4 else "full_attention" for layer in range(how.layers)],
             pad_token_id=0, bos_token_id=first, cls_token_id=first, eos_token_id=last, sep_token_id=last,
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
@@ -158,7 +160,8 @@ class HiddenAlone(MaskedLM):
     def load(self, base_dir: Path, examples: Rows[Passage], settings: TrainingSettings) -> TaskModel:
         """Load the model, which must be a ModernBERT, and have it leave out what no loss asks for."""
         loaded = super().load(base_dir, examples, settings)
-        loaded.model.sparse_prediction = True
+        model: Any = loaded.model
+        model.sparse_prediction = True
         return loaded
 
 
