@@ -22,6 +22,10 @@ from coldfuse.gateway import ReleaseSummary
 MOST_SAID = 20
 """Number of edits that are said in lines; JSON has all."""
 
+_ENOUGH = 2000
+"""Contributions after which no older release is looked at where a number of releases is given: a manifest of 10,000
+contributions is megabytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListedEdit:
@@ -83,14 +87,22 @@ def edits_of(
         channel: The channel `latest`; None where it cannot be read.
         latest: Number of the latest release, where it cannot.
         oldest: Number of the oldest release that is looked at.
-        most: Number of releases that are looked at; None: all of these.
+        most: Number of releases that are looked at, fewer where they have very many contributions; None: all of these.
     """
     newest = latest if channel is None else channel.newest
-    num = max(newest + 1 - oldest, 0)
-    return find_edits(
-        islice(history.releases(before=newest + 1), num if most is None else min(num, most)),
-        latest=latest if channel is None else channel.release,
-    )  # fmt: skip
+    releases = islice(history.releases(before=newest + 1), max(newest + 1 - oldest, 0))
+    if most is not None:
+        releases = _until_enough(islice(releases, most))
+    return find_edits(releases, latest=latest if channel is None else channel.release)
+
+
+def _until_enough(history: Iterable[ReleaseSummary]) -> Iterator[ReleaseSummary]:
+    num = 0
+    for summary in history:
+        yield summary
+        num += len(summary.contributions)
+        if num >= _ENOUGH:
+            return
 
 
 def find_edits(history: Iterable[ReleaseSummary], *, latest: int) -> Edits:

@@ -17,10 +17,13 @@ from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.rollback import Rollback
 from coldfuse.core.serialization import decode, encode, sha256
 from coldfuse.core.words import plural, printable
-from coldfuse.errors import ColdfuseError, TransportError
+from coldfuse.errors import ColdfuseError, FederationError, TransportError
 from coldfuse.registry.rollbacks import rollback_key
 from coldfuse.trust.channel import SignedChannel
 from coldfuse.trust.envelope import read_envelope
+
+_MOST_RELEASES = 200
+"""Releases since that are looked through, one manifest each: a number that a program names for good grows old."""
 
 _MOST_STEPS = 1000
 """Steps back that are looked through."""
@@ -79,7 +82,10 @@ def _find(gateway: TrustedGateway, latest: SignedChannel, number: int) -> TakenB
     replaced_by: ReleaseManifest | None = None
     on_line: int | None = latest.release  # the next one that the latest release was made of
     current: int | None = latest.release  # the next one that was the latest, counting what a retraction has replaced
+    num = 0
     while current is not None and current > number:
+        if (num := num + 1) > _MOST_RELEASES:
+            raise FederationError(f"more than {_MOST_RELEASES} releases came after it; see coldfuse lineage --all")
         manifest = gateway.release(current)
         on_line = manifest.parent if current == on_line else on_line
         if manifest.retraction and (manifest.parent or 0) < number <= manifest.retraction.replaces:

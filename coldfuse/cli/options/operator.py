@@ -31,10 +31,8 @@ _WEIGHTING = typer.Option(
     help="For a method that looks at weights (weighted-mean): multiply each contribution's by what the aggregator's "
     "suites (coldfuse aggregator --suite) find it worth, by a third to three times: validation (how much better the "
     "base is with it alone), or leave-one-out (how much worse all are without it). That many more models are fused and "
-    "scored a round, up to 128; few examples score at random. Evaluators are not heard on it: they answer for a "
-    "round's candidate, when weights are set, and to ask them of every model would ask one validation set more often "
-    "than the gate allows. Without suites all count as ever, and the journal says so. none: the method's own weights "
-    "alone (weighted-mean(by=examples|score)). A new federation: none."
+    "scored a round, up to 128; few examples score at random. Evaluators are not heard. Without suites all "
+    "count as ever, and the journal says so. none: the method's own weights alone. A new federation: none."
 )
 _BY = typer.Option(help="Who makes the change, for the history; your user and machine by default.")
 

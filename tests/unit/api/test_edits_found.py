@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from coldfuse.api import edits
 from coldfuse.api.edits import MOST_SAID, Edits, edits_of, find_edits
 from coldfuse.core.release import Channel
 from coldfuse.core.rollback import Rollback
@@ -99,6 +100,16 @@ def test_no_more_is_read_than_is_asked_for_and_what_was_not_is_counted() -> None
     assert list(found.lines())[-1] == "edit: … 81 older releases not looked at"
     history = History(100)
     assert (len(edits_of(history, None, latest=100, oldest=98).edits), history.num_read) == (3, 3)
+
+
+def test_releases_of_very_many_contributions_are_not_all_read_for_the_newest_edits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edits, "_ENOUGH", 6)  # three releases, of two contributions each
+    history = History(100)
+    found = edits_of(history, None, latest=100, most=20)
+    assert (len(found.edits), found.unread, history.num_read) == (3, 98, 3)
+    assert len(edits_of(History(100), None, latest=100).edits) == 101  # whoever asks for all gets all
 
 
 def test_what_was_rolled_back_is_looked_at_and_what_came_since_is_not() -> None:

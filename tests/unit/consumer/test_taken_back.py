@@ -6,6 +6,7 @@ import pytest
 from federation_keys import NOW_S, TinyTrust
 from told import Told, trusted
 
+from coldfuse.consumer import taken_back
 from coldfuse.consumer.taken_back import TakenBack, find_taken_back
 from coldfuse.core.retraction import RetractedStep, Retraction
 from coldfuse.core.rollback import Rollback
@@ -150,6 +151,15 @@ def test_who_hides_what_is_signed_is_not_taken_at_his_silence(told):
 def test_a_line_that_leads_nowhere_ends(told):
     told.publish(4, parent=4)
     assert find(told, 2) is not None
+
+
+def test_what_is_far_back_is_not_looked_for_one_manifest_after_the_other(told, monkeypatch):
+    monkeypatch.setattr(taken_back, "_MOST_RELEASES", 2)
+    assert find(told, 1) is None
+    found = find(told, 0)
+    assert found is not None
+    assert not found.is_certain
+    assert "(more than 2 releases came after it; see coldfuse lineage --all)" in str(found)
 
 
 def test_an_unsigned_source_says_nothing(told):
