@@ -49,7 +49,7 @@ class TakenBack:
     def __str__(self) -> str:
         """Say it in a sentence."""
         moment, why = _when(self.at_s), f" ({self.reason})" if self.reason else ""
-        done = f"{self.how}{f' on {moment}' if moment else ''}{why}"
+        done = f"{self.how}{f', on {moment}' if moment else ''}{why}"
         return f"release {self.release} {done}; the federation is at release {self.latest} now"
 
 
@@ -97,14 +97,14 @@ def _find(gateway: TrustedGateway, latest: SignedChannel, number: int) -> TakenB
         return TakenBack(
             release=number, latest=latest.release, at_s=replaced_by.created_at_s,
             how=f"was replaced by release {replaced_by.release}, without "
-            f"{plural(len(replaced_by.retraction.left_out), 'contribution')} that had to go,",
+            f"{plural(len(replaced_by.retraction.left_out), 'contribution')} that had to go",
             reason=printable(replaced_by.retraction.reason),
         )  # fmt: skip
     step = _step_over(gateway, latest.rollback, number)
     if step is None:
         return TakenBack(release=number, latest=latest.release, how="is none that the latest release was made of")
     return TakenBack(
-        release=number, latest=latest.release, at_s=step.at_s, how=f"was rolled back, to release {step.release},",
+        release=number, latest=latest.release, at_s=step.at_s, how=f"was rolled back, to release {step.release}",
         reason=printable(step.reason),
     )  # fmt: skip
 

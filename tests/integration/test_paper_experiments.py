@@ -163,6 +163,8 @@ def test_texts_of_left_out_data_sets_are_not_read_wherever_they_stand(data, tmp_
     assert not [one for one in (*corpus.train, *corpus.validation) if "play" in one.lower()]
     with pytest.raises(UserInputError, match="expected a folder poems"):
         read_corpus(data, [], ["poems"])
+    with pytest.raises(UserInputError, match="nowhere: expected a folder that has one for each data set"):
+        read_corpus(data / "nowhere", [], [])
 
 
 def test_a_pretraining_that_was_killed_goes_on_to_the_same_model(data, tmp_path):

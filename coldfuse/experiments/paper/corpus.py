@@ -34,7 +34,9 @@ def read_corpus(data: Path, sets: Sequence[str], left_out: Sequence[str]) -> Cor
     Raises:
         UserInputError: Nothing is left, or a data set is not there.
     """
-    folders = {path.name for path in data.iterdir() if path.is_dir()} if data.is_dir() else set()
+    if not data.is_dir():
+        raise UserInputError(f"{data}: expected a folder that has one for each data set, and there is none")
+    folders = {path.name for path in data.iterdir() if path.is_dir()}
     if missing := {*sets, *left_out} - folders:
         raise UserInputError(f"{data}: expected a folder {min(missing)}, and there is none")
     chosen = sorted({*(sets or folders)} - set(left_out))
