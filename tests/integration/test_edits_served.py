@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import coldfuse
 from edited import ASKED, KNOWN, NEW, edit_rows, right_answers, write_edit, write_knowing_model
-from tiny_rounds import make_round
+from tiny_nodes import aggregating
 from tiny_texts import write_json_lines
 from typer.testing import CliRunner
 
 from coldfuse.aggregator.examining import SuiteExaminer
-from coldfuse.aggregator.round import advance
 from coldfuse.cli.main import app
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.screening_rules import ScreeningRules
@@ -50,26 +46,6 @@ def federation(tmp_path: Path) -> Federation:
 def address(federation: Federation) -> Iterator[str]:
     with coldfuse("gateway", federation.store.url) as gateway:
         yield gateway.wait_for(lambda line: line.startswith(LISTENING)).removeprefix(LISTENING)
-
-
-@contextmanager
-def gating(federation: Federation, file: Path) -> Iterator[None]:
-    """Lead rounds, one after the other, with an edit's suite, until the block ends."""
-    examiner, stop = SuiteExaminer([read_named_suite(SuiteFiles.parse(f"fortune:edit={file}"))]), threading.Event()
-
-    def run() -> None:
-        while not stop.wait(0.05):
-            round_ = replace(make_round(federation, federation.current_round()), examiner=examiner)
-            while advance(round_):
-                pass
-
-    thread = threading.Thread(target=run, name="aggregator")
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def run(*arguments: object) -> str:
@@ -106,7 +82,8 @@ def test_an_edit_is_sent_gated_fetched_listed_and_retracted(
     federation: Federation, address: str, tmp_path: Path
 ) -> None:
     file, rash = write_edit(tmp_path / "fortune.jsonl"), write_rash_edit(tmp_path / "rash.jsonl")
-    with gating(federation, file):
+    examiner = SuiteExaminer([read_named_suite(SuiteFiles.parse(f"fortune:edit={file}"))])
+    with aggregating(federation, examiner=examiner, lease_ttl_s=30.0):
         send(address, file, "edda")
         assert all(answers(address, file, "edited"))
         [edit] = listed(address)
