@@ -90,7 +90,7 @@ def edits_of(
         most: Number of releases that are looked at, fewer where they have very many contributions; None: all of these.
     """
     newest = latest if channel is None else channel.newest
-    releases = islice(history.releases(before=newest + 1), max(newest + 1 - oldest, 0))
+    releases: Iterator[ReleaseSummary] = islice(history.releases(before=newest + 1), max(newest + 1 - oldest, 0))
     if most is not None:
         releases = _until_enough(islice(releases, most))
     return find_edits(releases, latest=latest if channel is None else channel.release)
