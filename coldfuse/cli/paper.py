@@ -27,7 +27,8 @@ from coldfuse.experiments.paper.values import Experiment, Sampled, Sizes
 
 def experiment(options: PaperOptions) -> None:
     """Run an experiment, and leave its results in a folder."""
-    chosen = _with_contributors(EXPERIMENTS[options.experiment], options.larger.contributors)
+    chosen = _with_curves(EXPERIMENTS[options.experiment], options.curves)
+    chosen = _with_contributors(chosen, options.larger.contributors)
     sizes = _sizes(chosen.sizes, options.larger, options.seeds)
     given = Given(
         data=options.data, base=resolve_model(options.base) if options.base else bundled_base(), work=options.work,
@@ -66,6 +67,19 @@ def pretrain(options: PretrainOptions) -> None:
     typer.echo(str(made))
 
 
+def _with_curves(chosen: Experiment, text: str | None) -> Experiment:
+    if text is None:
+        return chosen
+    names = words(text, between=";")
+    known = [*(variant.name for variant in chosen.variants), *chosen.baselines]
+    if unknown := [name for name in names if name not in known]:
+        raise UserInputError(f"--curves {unknown[0]}: {chosen.name} has {'; '.join(known)}")
+    variants = [variant for variant in chosen.variants if variant.name in names]
+    if not variants:
+        raise UserInputError(f"--curves {text}: expected at least one that is no baseline")
+    return replace(chosen, variants=variants, baselines=[name for name in chosen.baselines if name in names])
+
+
 def _with_contributors(chosen: Experiment, num: int | None) -> Experiment:
     if num is None:
         return chosen
@@ -83,7 +97,7 @@ def _sizes(usual: Sizes, larger: Larger, seeds: str | None) -> Sizes:
     return replace(usual, **given, seeds=tuple(numbers(seeds)) if seeds else usual.seeds)
 
 
-def words(text: str | None) -> list[str]:
+def words(text: str | None, *, between: str = ",") -> list[str]:
     """Return what stands between commas."""
-    found = [word.strip() for word in (text or "").split(",")]
+    found = [word.strip() for word in (text or "").split(between)]
     return [word for word in found if word]

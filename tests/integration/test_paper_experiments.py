@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 from commands import Process, coldfuse, wait_until
@@ -196,3 +197,33 @@ def test_single_texts_and_pairs_are_trained_on_together_each_by_the_classes_of_i
     assert features[0]["token_type_ids"].count(1) > 1
     task.start_head(loaded, features)
     assert task.score(loaded, pooled, features) == 1.0
+
+
+def test_a_few_shot_score_is_the_mean_of_draws_of_which_each_is_kept(data, base, tmp_path):
+    words = ("--data", data, "--base", base, "--work", tmp_path, *SMALL, "--rounds", 1, "--few", 8)
+    words = ("few-shot", *words, "--unseen", "plays", "--curves", "ColD Fusion")
+
+    def accuracies(*more):
+        experiment(*words, *more)
+        return [row["accuracy"] for row in results(tmp_path / "few-shot")]
+
+    one = accuracies("--draws", 1)
+    first = {path: path.read_bytes() for path in (tmp_path / "scores").iterdir()}
+    assert len(one) == len(first) == 2  # the start and the round
+    three = accuracies()
+    every = [json.loads(path.read_bytes()) for path in (tmp_path / "scores").iterdir()]
+    assert len(every) == 6
+    assert all(path.read_bytes() == before for path, before in first.items())
+    means = {model: fmean(s["accuracy"] for s in every if s["model"] == model) for model in {s["model"] for s in every}}
+    assert sorted(three) == pytest.approx(sorted(means.values()))
+    assert accuracies("--draws", 1) == one
+
+
+def test_curves_are_chosen_by_name(data, base, tmp_path):
+    words = ("main", "--data", data, "--base", base, "--work", tmp_path, *SMALL, "--sets", "films", "--rounds", 1)
+    experiment(*words, "--curves", "outer Nesterov; one-shot")
+    assert {row["variant"] for row in results(tmp_path / "main")} == {"outer Nesterov", "one-shot"}
+    with pytest.raises(UserInputError, match="--curves mean: main has ColD Fusion; EMA of releases; outer Nesterov; "):
+        experiment(*words, "--curves", "mean")
+    with pytest.raises(UserInputError, match="at least one that is no baseline"):
+        experiment(*words, "--curves", "one-shot")

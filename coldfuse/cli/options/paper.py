@@ -46,6 +46,9 @@ class Larger:
         typer.Option(min=8, help="Examples of a probe, and of a fine-tuned score.", rich_help_panel=_SIZES),
     ] = None
     few: Annotated[int | None, typer.Option(min=4, help="Labels of a few-shot score.", rich_help_panel=_SIZES)] = None
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Draws of them, whose mean it is.", rich_help_panel=_SIZES)
+    ] = None
     score_every: Annotated[
         int | None, typer.Option(min=1, help="Rounds from one frozen score to the next.", rich_help_panel=_SIZES)
     ] = None
@@ -68,6 +71,9 @@ class PaperOptions:
     sets: Sets = None
     unseen: Annotated[
         str | None, typer.Option(help="Data sets that nobody contributes, instead of the experiment's folds.")
+    ] = None
+    curves: Annotated[
+        str | None, typer.Option(help="Curves and baselines by name, separated by semicolons, instead of all.")
     ] = None
     seeds: Annotated[str | None, typer.Option(help="Numbers, separated by commas.")] = None
     threads: Threads = 1

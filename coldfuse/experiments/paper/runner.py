@@ -19,7 +19,7 @@ from coldfuse.experiments.paper.making import Workshop, remove
 from coldfuse.experiments.paper.models import Averaged, Fused, Gated, Model, Pooled, Pretrained, Tuned
 from coldfuse.experiments.paper.plan import Setting, Wanted, plan
 from coldfuse.experiments.paper.results import Row
-from coldfuse.experiments.paper.scoring import known, score, scored_epochs, scored_share
+from coldfuse.experiments.paper.scoring import draws_of, known, score, scored_epochs, scored_share
 from coldfuse.experiments.paper.values import Experiment, Sizes
 from coldfuse.tensors.checkpoint import open_checkpoint
 
@@ -263,7 +263,9 @@ def cost_of(shop: Workshop, model: Model) -> float:
 
 def _score_cost(sizes: Sizes, wanted: Wanted) -> float:
     count, epochs = scored_share(sizes, wanted).count, scored_epochs(sizes, wanted.protocol)
-    return sizes.test + count + epochs * (_TRAINED * count + min(count, sizes.validation))
+    return len(draws_of(sizes, wanted)) * (
+        sizes.test + count + epochs * (_TRAINED * count + min(count, sizes.validation))
+    )
 
 
 def _row(shop: Workshop, wanted: Wanted) -> Row | None:

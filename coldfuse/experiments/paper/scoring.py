@@ -2,7 +2,7 @@
 
 - frozen: a linear probe of the body's features (ColD-Frozen)
 - fine-tuned: body and head are trained, as at a node, and tested (ColD); a part of the examples chooses the best epoch
-- few-shot: the same on a hundred labels
+- few-shot: the same on a hundred labels, over several draws of them
 
 Scores lie in files of their own, named by all that decides them.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 from coldfuse.data.dataset import TextDataset
 from coldfuse.durable import write_whole
@@ -27,13 +28,23 @@ from coldfuse.experiments.paper.plan import Wanted
 from coldfuse.experiments.paper.protocol import Share
 from coldfuse.experiments.paper.values import Protocol, Sizes
 from coldfuse.tensors.checkpoint import open_checkpoint
+from coldfuse.training.schedule import derive_seed
 from coldfuse.training.tasks import DEFAULT_TASK
 
 
 def known(shop: Workshop, wanted: Wanted) -> float | None:
-    """Return the accuracy that was found for a score; None where it was not counted yet."""
-    path = _path(shop, wanted)
-    return float(json.loads(path.read_bytes())["accuracy"]) if path.exists() else None
+    """Return the accuracy that was found for a score; None where it, or a draw of it, was not counted yet."""
+    paths = [_path(shop, item) for item in draws_of(shop.sizes, wanted)]
+    if not all(path.exists() for path in paths):
+        return None
+    return fmean(float(json.loads(path.read_bytes())["accuracy"]) for path in paths)
+
+
+def draws_of(sizes: Sizes, wanted: Wanted) -> list[Wanted]:
+    """Return what a score is the mean of: itself, and for a few-shot one the same with other draws of the labels."""
+    num = sizes.draws if wanted.protocol == "few-shot" else 1
+    others = [replace(wanted, seed=derive_seed(wanted.seed, "draw", place)) for place in range(1, num)]
+    return [wanted, *others]
 
 
 def score(shop: Workshop, wanted: Sequence[Wanted]) -> None:
@@ -46,8 +57,9 @@ def score(shop: Workshop, wanted: Sequence[Wanted]) -> None:
         for item, accuracy in zip(wanted, _frozen(shop, folder, wanted), strict=True):
             _keep(shop, item, accuracy)
     else:
-        for item in wanted:
-            _keep(shop, item, _fine_tuned(shop, folder, item))
+        for item in (draw for whole in wanted for draw in draws_of(shop.sizes, whole)):
+            if not _path(shop, item).exists():
+                _keep(shop, item, _fine_tuned(shop, folder, item))
 
 
 def scored_share(sizes: Sizes, wanted: Wanted) -> Share:

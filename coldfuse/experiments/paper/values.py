@@ -112,6 +112,8 @@ class Sizes:
     """Labels of a few-shot score."""
     few_epochs: int = 6
     """Passes over them."""
+    draws: int = 3
+    """Draws of such labels, whose mean a few-shot score is: one alone says as much of the labels as of the base."""
     validation: int = 50
     """Examples that choose the best epoch of a training."""
     test: int = 300
