@@ -107,7 +107,7 @@ def explain(
 
 def is_linear(fusion: Fusion) -> bool:
     """Tell whether the result is a linear combination of the contributions as they are given."""
-    return fusion.sums_deltas and not fusion.recipe.transforms and not fusion.recipe.outers
+    return fusion.sums_deltas and not fusion.recipe.transforms and fusion.recipe.factor is not None
 
 
 def explaining_pass(prepared: Prepared) -> Pass:
@@ -130,9 +130,10 @@ def _exact(fusion: Fusion, shards: Sequence[Shard]) -> dict[str, Coefficients]:
 
 def _combination_of(fusion: Fusion, piece: PieceTask) -> Coefficients:
     combination = cast(LinearCombiner, fusion.recipe.combiner).combination(info_of(fusion, piece, 0))
+    factor = cast(float, fusion.recipe.factor) / combination.divisor
     shares = zip(combination.deltas_C, piece.contributions, strict=True)
-    own = tuple(None if operand is None else float(c) / combination.divisor for c, operand in shares)
-    return Coefficients(is_exact=True, contributions=own, base=combination.base / combination.divisor)
+    own = tuple(None if operand is None else float(c) * factor for c, operand in shares)
+    return Coefficients(is_exact=True, contributions=own, base=combination.base * factor)
 
 
 def _common(tensors: Sequence[Coefficients], count: int) -> Coefficients | None:

@@ -26,11 +26,12 @@ from coldfuse.config import with_home
 from coldfuse.consumer import fetch
 from coldfuse.core.gate_rules import GateRules
 from coldfuse.core.screening_rules import ScreeningRules
+from coldfuse.core.usual_method import USUAL_METHOD
 from coldfuse.data.dataset import TextDataset
 from coldfuse.data.reading import read_dataset
 from coldfuse.errors import ColdfuseError, UserInputError
 from coldfuse.evaluation.probe import linear_probes
-from coldfuse.experiments.demo_data import HARMFUL, METHOD, TASKS, DemoSettings, DemoTask
+from coldfuse.experiments.demo_data import HARMFUL, TASKS, DemoSettings, DemoTask
 from coldfuse.experiments.demo_data.rows import private_rows, write_suite
 from coldfuse.experiments.demo_gate import read_left_out
 from coldfuse.experiments.demo_keys import DemoKeys
@@ -94,7 +95,7 @@ def run_demo(demo: Demo, view: DemoView) -> Results:
     screening = ScreeningRules.off()
     keys = DemoKeys.make(demo.out / "keys")
     create_federation(
-        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method=METHOD, rules=rules,
+        open_store(str(store)), name="demo", base=demo.base, origin=str(demo.base), method=USUAL_METHOD, rules=rules,
         gate=GateRules(), screening=screening, trust=keys.founders,
     )  # fmt: skip
     tasks = [_read_task(task, demo.settings) for task in TASKS]

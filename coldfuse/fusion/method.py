@@ -213,6 +213,11 @@ class Outer(Method):
     slots: ClassVar[tuple[str, ...]] = ()
     """Names of the numbers that are kept for each element between rounds, in float32."""
 
+    @property
+    def factor(self) -> float | None:
+        """What the step multiplies the fused delta by, where it does nothing else; None where it does."""
+        return None
+
     @abstractmethod
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:
         """Return what is added to the base, and the new state.

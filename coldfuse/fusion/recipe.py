@@ -56,6 +56,16 @@ class Recipe:
         """Names of the outers' state."""
         return tuple(slot for outer in self.outers for slot in outer.slots)
 
+    @property
+    def factor(self) -> float | None:
+        """What all outer steps together multiply the fused delta by; None where one of them does anything else."""
+        product = 1.0
+        for outer in self.outers:
+            if outer.factor is None:
+                return None
+            product *= outer.factor
+        return product
+
 
 def parse_recipe(
     line: str,

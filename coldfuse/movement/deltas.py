@@ -160,7 +160,7 @@ def factors_of(manifest: ReleaseManifest, *, has_all: bool) -> Factors:
     steps = manifest.retraction.steps if manifest.retraction else ()
     is_one_round = sum(bool(step.num_fused) for step in steps) <= 1  # several are fused one after the other
     is_known = has_all or getattr(recipe.combiner, "absent", "zero") == "zero"
-    is_linear = tried is not None and manifest.module is None and not recipe.outers and is_known and is_one_round
+    is_linear = tried is not None and manifest.module is None and is_known and is_one_round
     return Factors(recipe=recipe, contributions=manifest.contributions, is_linear=is_linear)
 
 
@@ -169,8 +169,14 @@ def _combination(
     present: Sequence[bool],
 ) -> list[float] | None:  # fmt: skip
     """Return c_i / d; None for a method that is not linear in the deltas, or asks for more than their weights."""
-    combiner = recipe.combiner
-    if recipe.transforms or not isinstance(combiner, LinearCombiner) or combiner.measures() or combiner.statistic:
+    combiner, factor = recipe.combiner, recipe.factor
+    if (
+        recipe.transforms
+        or factor is None
+        or not isinstance(combiner, LinearCombiner)
+        or combiner.measures()
+        or combiner.statistic
+    ):
         return None
     info = TensorInfo(
         tensor=tensor, shape=shape, weights_C=np.array([one.weight for one in contributions], np.float64),
@@ -180,7 +186,7 @@ def _combination(
         found = combiner.combination(info)
     except FusionError:
         return None
-    return None if found.base else (np.asarray(found.deltas_C, np.float64) / found.divisor).tolist()
+    return None if found.base else (np.asarray(found.deltas_C, np.float64) * (factor / found.divisor)).tolist()
 
 
 def why_unreadable(error: ColdfuseError) -> str:

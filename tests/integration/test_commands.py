@@ -14,6 +14,7 @@ from reviews import write_reviews
 from tiny_model import write_tiny_model
 
 from coldfuse.cli.founding import OPEN
+from coldfuse.core.usual_method import USUAL_METHOD
 from coldfuse.storage import open_store
 
 TRAINING = ("--send-anyway", "--threads", 1, "--device", "cpu", "--epochs", 1, "--learning-rate", 1e-3)
@@ -151,8 +152,11 @@ def assert_fusing_here_gives(release: str, base: Path, folder: Path) -> None:
     deltas = [folder / name / "release-00000" / "delta.safetensors" for name in ("films", "meals")]
     models = [folder / "model", write_tiny_model(folder / "other", seed=1)]
     for inputs, name in ((deltas, "deltas"), (models, "models")):
-        one = digest_of(succeed("fuse", base, *inputs, "--out", folder / f"{name}-1"))
-        other = digest_of(succeed("fuse", base, *reversed(inputs), "--workers", 2, "--out", folder / f"{name}-2"))
+        words = ("--method", USUAL_METHOD)
+        one = digest_of(succeed("fuse", base, *inputs, *words, "--out", folder / f"{name}-1"))
+        other = digest_of(
+            succeed("fuse", base, *reversed(inputs), *words, "--workers", 2, "--out", folder / f"{name}-2")
+        )
         assert one == other
         assert (one == release) == (name == "deltas")
 

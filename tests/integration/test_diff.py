@@ -58,10 +58,10 @@ def by_name(movement: Movement, tensor: str | None = None) -> dict[str, float | 
     return {mover.contributor: moved.share(mover.contribution) for mover in movement.movers}
 
 
-@pytest.fixture
-def two_rounds(tmp_path: Path) -> Federation:
-    """A federation whose mean was moved twice, by three contributors."""
-    federation = make_federation(tmp_path, MODEL, quorum=3)
+@pytest.fixture(params=["mean", "mean then interpolate"])
+def two_rounds(tmp_path: Path, request: pytest.FixtureRequest) -> Federation:
+    """A federation that was moved twice, by three contributors, by their mean or halfway to it."""
+    federation = make_federation(tmp_path, MODEL, quorum=3, method=request.param)
     for number in (1, 2):
         add_round(federation, number, {name: make_changes(MODEL, seed * number) for name, seed in SEEDS.items()})
     return federation

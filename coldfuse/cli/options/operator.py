@@ -12,7 +12,7 @@ from coldfuse.cli.options.channels import ChannelChange, ChannelWords, Telling
 from coldfuse.cli.options.closing import ClosingWords
 from coldfuse.cli.options.gate import GateWords
 from coldfuse.cli.options.keep import KeepWords
-from coldfuse.cli.options.shared import AsJson, RecipeChange, RecipeWords, Store
+from coldfuse.cli.options.shared import AsJson, RecipeChange, Store, UsualRecipe
 from coldfuse.cli.options.trust import OperatorKey
 from coldfuse.core.scored_weights import Weighting
 
@@ -89,7 +89,7 @@ class InitOptions:
         typer.Option(help="With --share: the base's model digest, where it is known; else the base is read once."),
     ] = None
     name: Annotated[str, _NAME] = "federation"
-    recipe: RecipeWords = field(default_factory=RecipeWords)
+    recipe: UsualRecipe = field(default_factory=UsualRecipe)
     quorum: Annotated[int, _QUORUM] = 2
     deadline: Annotated[str, _DEADLINE] = "15m"
     screening: Annotated[Literal["strict", "off"], _SCREENING] = "strict"

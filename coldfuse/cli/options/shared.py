@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from coldfuse.core.usual_method import USUAL_METHOD
+
 DATA_PANEL = "The data"
 DATA_HELP = (
     "CSV, TSV, JSON, Parquet, Arrow, CoNLL or text: a file, a folder, a pattern in quotes, or - for standard input; "
@@ -145,3 +147,10 @@ class RecipeWords(RecipeChange):
     """A fusion method as its user writes it."""
 
     method: Annotated[str, _METHOD] = "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsualRecipe(RecipeWords):
+    """A fusion method as its user writes it; else that of a new federation."""
+
+    method: Annotated[str, _METHOD] = USUAL_METHOD

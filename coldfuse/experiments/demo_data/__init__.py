@@ -85,9 +85,6 @@ HARMFUL = DemoTask(name="shuffled", is_seen=False)
 
 HARMFUL_TEXTS = TASKS[1]
 
-METHOD = "mean"
-"""Recipe by which the demonstration's federation fuses."""
-
 DEFAULT = DemoSettings(
     num_rounds=3,
     num_train=480,

@@ -24,9 +24,14 @@ class Interpolate(Outer):
     alpha: float = Field(default=0.5, ge=0, le=1)
     """Share α of the way: 0 is the base, 1 the fused model; WiSE-FT recommends 0.5 where nothing can be validated."""
 
+    @property
+    def factor(self) -> float:
+        """The share α."""
+        return self.alpha
+
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:  # noqa: ARG002
         """Return α Δ."""
-        return self.alpha * delta_N, ()
+        return self.factor * delta_N, ()
 
 
 class Extrapolate(Outer):
@@ -38,6 +43,11 @@ class Extrapolate(Outer):
     alpha: float = Field(default=0.3, ge=0)
     """Share α of the way that is gone beyond: 0 is the fused model; 0.1 to 0.5 were found good."""
 
+    @property
+    def factor(self) -> float:
+        """1 + α."""
+        return 1 + self.alpha
+
     def step(self, delta_N: Float64, state: tuple[Float64, ...], *, age: int) -> tuple[Float64, tuple[Float64, ...]]:  # noqa: ARG002
         """Return (1 + α) Δ."""
-        return (1 + self.alpha) * delta_N, ()
+        return self.factor * delta_N, ()

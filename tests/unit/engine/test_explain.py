@@ -71,6 +71,8 @@ CHANGES = [random(scale, seed) for seed, scale in enumerate((0.01, 0.02, 0.03), 
         ("mean", (1 / 3,) * 3, {}),
         ("weighted-mean", (0.125, 0.25, 0.625), {"weights": [1.0, 2.0, 5.0]}),
         ("task-arithmetic(scale=0.4)", (0.4,) * 3, {}),
+        ("mean then interpolate(alpha=0.3)", (0.1,) * 3, {}),
+        ("mean then interpolate then extrapolate(alpha=0.2)", (0.2,) * 3, {}),
     ],
 )
 def test_a_linear_combination_has_its_own_coefficients(tmp_path: Path, method: str, wanted, more) -> None:
@@ -102,7 +104,7 @@ def test_least_squares_find_what_a_transform_made_of_each_delta(tmp_path: Path) 
 
 
 def test_least_squares_find_how_far_an_outer_step_goes(tmp_path: Path) -> None:
-    found = explained(tmp_path, CHANGES, "mean then interpolate(alpha=0.3)", dtype="F32")
+    found = explained(tmp_path, CHANGES, "mean then momentum(lr=0.3)", dtype="F32")
     assert found.overall.contributions == pytest.approx((0.1,) * 3, rel=1e-4)
     assert found.overall.explained == pytest.approx(1.0, abs=1e-6)
 
@@ -184,10 +186,10 @@ def test_where_tensors_differ_their_own_are_exact_and_those_of_the_model_by_leas
 def test_only_sums_of_the_deltas_as_given_are_linear(tmp_path: Path) -> None:
     base = write(tmp_path / "base", {}, "F32")
     linear = []
-    for method in ("mean", "karcher", "median", "clip then mean", "mean then nesterov"):
+    for method in ("mean", "karcher", "mean then interpolate", "median", "clip then mean", "mean then nesterov"):
         request = FolderFusion(base=base, models=[base], out=tmp_path / "out", recipe=read_recipe(method))
         linear += [method] if is_linear(prepare(request, ThreadExecutor(1)).fusion) else []
-    assert linear == ["mean", "karcher"]
+    assert linear == ["mean", "karcher", "mean then interpolate"]
 
 
 def test_too_little_memory_is_known_before(tmp_path: Path) -> None:
