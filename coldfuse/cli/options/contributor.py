@@ -134,7 +134,7 @@ class ContributeOptions:
             help="NAME=FILE instead of --data: change a fact and little else, once. A row has a kind (edit, "
             "paraphrase or keep), a prompt, an answer and, perhaps, what the model shall not say instead. Beside "
             "--model: the NAME alone. The gate asks the suite of this name, which an operator or evaluator has as "
-            "--suite NAME:edit=FILE.",
+            "--suite NAME:edit=FILE. A fact takes where a round goes the whole way: coldfuse set STORE --method mean.",
             rich_help_panel=DATA_PANEL,
         ),
     ] = None
