@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -39,7 +40,7 @@ def experiment(options: PaperOptions) -> None:
     if not ran.rows:
         raise UserInputError(f"{options.work}: has no score of this experiment yet; leave --so-far out to make them")
     out = options.out or options.work / chosen.name
-    text = summary(chosen, sizes, given, ran, command=" ".join(["coldfuse", *sys.argv[1:]]))
+    text = summary(chosen, sizes, given, ran, command=shlex.join(["coldfuse", *sys.argv[1:]]))
     _write(out, chosen, ran, text)
     typer.echo("\n".join(as_lines(ran.rows) if options.as_json else as_table(ran.rows)))
     typer.echo(f"{out}: results.jsonl, summary.md, figure.png", err=True)
