@@ -77,11 +77,15 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
 
 
 def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
-    counted = Counter((row.round, row.seed) for row in rows)
-    whole = max(counted.values())
+    counted = Counter((row.round, row.seed, row.fold) for row in rows)
+    whole: dict[int, int] = {}  # data sets of each fold: folds may differ by one, and a seed has one or all of them
+    for (_, _, fold), count in counted.items():
+        whole[fold] = max(whole.get(fold, 0), count)
+    folds = max(Counter(seed for seed, _ in {(row.seed, row.fold) for row in rows}).values())
     points = []
     for at in sorted({row.round for row in rows}):
-        seeds = sorted(seed for (number, seed), count in counted.items() if number == at and count == whole)
+        full = Counter(seed for (number, seed, f), count in counted.items() if number == at and count == whole[f])
+        seeds = sorted(seed for seed, count in full.items() if count == folds)
         if seeds:
             means = [fmean(r.accuracy for r in rows if (r.round, r.seed) == (at, seed)) for seed in seeds]
             points.append(Point(round=at, seeds=tuple(seeds), by_seed=tuple(means)))

@@ -47,6 +47,18 @@ def test_folds_of_a_seed_are_counted_together():
     assert curve.points[0].by_seed == pytest.approx((0.4,))
 
 
+def test_a_seed_counts_whose_fold_has_fewer_data_sets_than_others():
+    rows = [row(0.2, name="a"), row(0.6, name="b"), row(0.9, seed=1, fold=1, name="c")]
+    [curve] = curves(rows)
+    assert curve.points[0].by_seed == pytest.approx((0.4, 0.9))
+
+
+def test_a_seed_that_lacks_one_of_its_folds_bends_no_mean():
+    rows = [row(0.2, fold=0, name="a"), row(0.6, fold=1, name="b"), row(0.9, seed=1, fold=1, name="b")]
+    [curve] = curves(rows)
+    assert curve.points[0].by_seed == pytest.approx((0.4,))
+
+
 def test_a_seed_that_is_not_finished_bends_no_mean():
     [curve] = curves(ROWS[:-1])
     assert [len(point.by_seed) for point in curve.points] == [2, 1]
