@@ -24,3 +24,10 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     for module, name in ((blob, "MIN_PART_BYTES"), (model_digest, "BLOCK_BYTES"), (contents, "BLOCK_BYTES")):
         monkeypatch.setattr(module, name, 128)
     return 128
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 also where the processor multiplies bf16 itself, for tests that look at digits."""
+    for module in ("compute", "intake", "trainer_arguments"):
+        monkeypatch.setattr(f"coldfuse.training.{module}.computes_bf16", lambda _: False)

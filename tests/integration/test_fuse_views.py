@@ -97,7 +97,7 @@ def test_an_explanation_goes_tensor_by_tensor(folders: list[Path], tmp_path: Pat
 
 @pytest.mark.parametrize("options", [("--as", "delta"), ("--as", "adapter", "--rank", "8")])
 def test_whatever_is_made_is_explained(folders: list[Path], tmp_path: Path, options: tuple[str, ...]) -> None:
-    method = ("--method", "mean then interpolate(alpha=0.3)")
+    method = ("--method", "trim(density=1) then task-arithmetic(scale=0.1)")  # a transform: by least squares
     said = json.loads(fuse(folders, tmp_path / "out", *method, "--explain", "model", "--json", *options))
     overall = said["explanation"]["overall"]
     assert overall["contributions"] == pytest.approx([0.1] * 3, rel=1e-3)

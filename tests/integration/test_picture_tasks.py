@@ -119,6 +119,7 @@ def clip(tmp_path):
     return write_clip(tmp_path / "clip")
 
 
+@pytest.mark.usefixtures("float32")
 def test_pictures_and_texts_find_each_other_better_and_all_of_the_model_travels(tmp_path, clip):
     examples = read("contrastive-image-text", write_captions(tmp_path / "in", num=12))
     settings = TrainingSettings(num_epochs=12, batch_size=6, learning_rate=3e-3, device="cpu", threads=1, patience=12)

@@ -97,6 +97,7 @@ def said_by(models: dict[str, Path], this: TrainingJob) -> tuple[torch.Tensor, t
     return torch.from_numpy(sum(s * each for s, each in zip(share, said, strict=True))), torch.from_numpy(means)
 
 
+@pytest.mark.usefixtures("float32")
 @pytest.mark.parametrize("tokens_at_once", [4096, 30])
 def test_a_step_follows_the_papers_loss(models: dict[str, Path], tmp_path: Path, tokens_at_once: int) -> None:
     """One step of plain gradient descent over all examples moves the head by the gradient of L + λ mean (m F − y')²."""

@@ -119,6 +119,7 @@ def test_an_end_of_sequence_is_learnt_where_it_also_pads(folders, tmp_path):
     ("line", "kind"),
     [("text-generation", "gpt2"), ("instructions", "llama"), ("fill-mask", "bert"), ("text2text-generation", "t5")],
 )
+@pytest.mark.usefixtures("float32")
 def test_perplexity_is_that_of_each_token_by_itself(folders, tmp_path, line, kind):
     _, loaded, _, features = load(line, kind, folders, tmp_path)
     loaded.model.eval()
