@@ -5,7 +5,9 @@ The nodes are threads that do all that nodes do but train, each with a folder of
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,10 +46,17 @@ class SlowNode(TinyNode):
         return work, trained
 
 
-def is_settled(federation: Federation) -> bool:
-    """Tell whether whatever was acknowledged has a verdict in every round that is over."""
+def is_settled(federation: Federation, nodes: Sequence[TinyNode]) -> bool:
+    """Tell whether whatever was acknowledged has a verdict in every round that is over.
+
+    What a gateway recorded as the round ended under its hands it did not acknowledge: the node sent that again.
+    """
     states = [federation.journal(number).state() for number in range(1, federation.current_round())]
-    return all(state.is_over and not state.waiting for state in states)
+    events = [event for node in nodes for event in node.events if event.phase == "committed"]
+    acknowledged = {match[1] for event in events if (match := re.search("contribution ([0-9a-f]+)", event.message))}
+    assert len(acknowledged) >= len(nodes)
+    waiting = {received.contribution for state in states for received in state.waiting}
+    return all(state.is_over for state in states) and not any(one.startswith(tuple(acknowledged)) for one in waiting)
 
 
 def test_twenty_nodes_in_the_middle_of_a_round_follow_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -73,7 +82,7 @@ def test_twenty_nodes_in_the_middle_of_a_round_follow_and_nothing_is_lost(tmp_pa
             for node in slow:
                 node.go_on.set()
             wait_until(lambda: federation.channel("latest").release >= 2, "the next release", limit_s=LONG_S)
-        wait_until(lambda: is_settled(federation), "a verdict on everything", limit_s=LONG_S)
+        wait_until(lambda: is_settled(federation, nodes), "a verdict on everything", limit_s=LONG_S)
     assert [federation.release(number).parent for number in range(3)] == [None, 0, 0]
     for number in (1, 2):
         assert {one.contributor for one in federation.release(number).contributions} == set(NAMES)
