@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,17 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep keys and trusted roots in a folder of the tests' own, also those of programs that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLDFUSE_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave out what only a loss of power would need: tests kill processes, whose pages the system keeps.
+
+    Waiting for the disk took half of the time of the tests. Programs that tests start wait for it as ever.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # what is no open file is still an error
         yield
 
 

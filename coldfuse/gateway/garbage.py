@@ -17,13 +17,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
 from coldfuse.core.retention import Kept, RetentionRules
 from coldfuse.errors import FederationError
 from coldfuse.gateway.leftovers import COLLECTING, MAX_BATCH, SETTLE_S, announce
-from coldfuse.gateway.marking import Candidate, candidates, mark, named_lately
+from coldfuse.gateway.marking import LOOKED_AT_ONCE, Candidate, candidates, mark, named_lately
 from coldfuse.registry.collected import put_collected
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.lease import RETRACTING, Lease, read_lease
@@ -111,16 +112,18 @@ def _remove(
     try:
         wait(settle_s)
         _require_nobody_retracts(store, wait)
-        with Lease.taken(store, ttl_s=_LEASE_S, wait=wait) as lease:
-            spared = set(named_lately(federation, since))
-            for place, candidate in enumerate(batch):
-                if place % _QUIET_EVERY == 0:
-                    _require_quiet(federation)
-                if candidate.digest in spared:
-                    continue
+        with Lease.taken(store, ttl_s=_LEASE_S, wait=wait) as lease, ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+
+            def remove(candidate: Candidate) -> Candidate:
                 lease.check()
                 store.delete(candidate.key)
-                yield candidate
+                return candidate
+
+            spared = set(named_lately(federation, since))
+            left = (candidate for candidate in batch if candidate.digest not in spared)
+            while some := list(islice(left, _QUIET_EVERY)):
+                _require_quiet(federation)
+                yield from pool.map(remove, some)
     finally:
         store.delete(COLLECTING)
 

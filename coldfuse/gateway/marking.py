@@ -12,7 +12,9 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.retention import Collected, Kept, RetentionRules, decide_kept
@@ -28,12 +30,15 @@ from coldfuse.registry.inventory import first_unsettled, list_rounds, needs
 from coldfuse.registry.objects import object_key
 from coldfuse.registry.published import find_manifest
 from coldfuse.registry.releases import list_releases
-from coldfuse.storage.base import ObjectStore, list_keys
+from coldfuse.storage.base import ObjectInfo, ObjectStore, list_keys
 
 _FILES = "files of releases that the rules do not keep"
 _DELTAS = "contributions of releases that the rules do not keep"
 _NOTHING = "needed by nothing: rejected, replaced, or never finished"
 _DAMAGED = "damaged, and out of the way since"
+
+LOOKED_AT_ONCE = 16
+"""Number of objects that are looked at, or removed, in parallel: a store far away takes its time for each answer."""
 
 
 @dataclass
@@ -182,25 +187,45 @@ def _named_by(store: ObjectStore, digest: str) -> set[str]:
 
 def _is_manifest(store: ObjectStore, digest: str) -> bool:
     info = store.head(object_key(digest))
-    if info is None or info.size_bytes > MAX_MANIFEST_BYTES:
+    return info is not None and _begins_as_manifest(store, object_key(digest), info)
+
+
+def _begins_as_manifest(store: ObjectStore, key: str, info: ObjectInfo) -> bool:
+    if info.size_bytes > MAX_MANIFEST_BYTES:
         return False
     try:
-        return store.get(object_key(digest), length=1) == b"{"
+        return store.get(key, length=1) == b"{"
     except ObjectNotFoundError:
         return False
 
 
 def candidates(store: ObjectStore, marked: Marked) -> Iterator[Candidate]:
     """List the objects that nothing needs."""
-    for prefix in ("objects/", "checks/", DAMAGED):
-        for key in list_keys(store, prefix):
-            digest = key.removeprefix(prefix)
-            reason = _DAMAGED if prefix == DAMAGED else _reason(digest, marked)
-            if reason is None or (reason == _NOTHING and prefix == "objects/" and _is_manifest(store, digest)):
-                continue
-            info = store.head(key)
-            if info is not None:
-                yield Candidate(key=key, digest=digest, size_bytes=info.size_bytes, reason=reason)
+    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+        for prefix in ("objects/", "checks/", DAMAGED):
+            todo = _not_needed(store, marked, prefix)
+            # So many at a time, and not all that a store holds: what is under way is in memory.
+            while batch := list(islice(todo, LOOKED_AT_ONCE * 16)):
+                found = pool.map(lambda each: _look(store, *each), batch)
+                yield from (candidate for candidate in found if candidate is not None)
+
+
+def _not_needed(store: ObjectStore, marked: Marked, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Yield key, digest and reason of each object that no mark spares; one thread alone may ask marks."""
+    for key in list_keys(store, prefix):
+        digest = key.removeprefix(prefix)
+        reason = _DAMAGED if prefix == DAMAGED else _reason(digest, marked)
+        if reason is not None:
+            yield key, digest, reason
+
+
+def _look(store: ObjectStore, key: str, digest: str, reason: str) -> Candidate | None:
+    info = store.head(key)
+    if info is None:
+        return None
+    if reason == _NOTHING and key == object_key(digest) and _begins_as_manifest(store, key, info):
+        return None
+    return Candidate(key=key, digest=digest, size_bytes=info.size_bytes, reason=reason)
 
 
 def _reason(digest: str, marked: Marked) -> str | None:

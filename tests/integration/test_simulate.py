@@ -27,7 +27,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(store):
     settings = LoadSettings(
-        crowd=CROWD, num_rounds=1, store=str(store), quorum=8, num_parameters=20_000,
+        crowd=CROWD, num_rounds=1, store=str(store), quorum=8, grace_s=12.0, num_parameters=20_000,
         aggregation=Aggregation(on_ray=False),
     )  # fmt: skip
     return simulate_load(settings)
