@@ -10,6 +10,17 @@ from coldfuse.tensors import contents, model_digest
 
 pytest_plugins = ["servers.fixtures"]
 
+_NOT_TRACED = frozenset({"e2e", "fault", "fuzz"})
+"""Folders of tests that say nothing of what share of the code the tests run: they repeat what others run, killed,
+attacked or in processes of their own, and take a fifth longer where it is traced."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the coverage of some folders out, where it is measured."""
+    for item in items:
+        if _NOT_TRACED.intersection(item.path.relative_to(item.config.rootpath).parts):
+            item.add_marker("no_cover")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ for words in json.loads(open(sys.argv[1]).read()):
 """
 """Runs commands one after the other in one process, and says how each ended."""
 
-AT_ONCE = 100
+AT_ONCE = 75
 """Number of commands of one process, which has a limit of time."""
 
 Key = tuple[str, str]
@@ -52,11 +53,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[Key, tuple[int, str,
         commands[name, "plan"] = ["fuse", base, model, "--out", f"{out}-plan", "--plan", "--json"]
         commands[name, "base"] = ["fuse", model, model, "--out", f"{out}-base"]
         commands[name, "init"] = ["init", f"{out}-store", "--base", model]
-    return {key: result for part in batched(commands, AT_ONCE) for key, result in run(folder, part, commands).items()}
+    parts = batched(commands, AT_ONCE)
+    lists = [folder / f"commands{number}.json" for number in range(len(parts))]
+    with ThreadPoolExecutor(2) as pool:  # most of the time a command waits for the probes of its store
+        found = pool.map(lambda part, listed: run(part, commands, listed), parts, lists)
+        return {key: result for each in found for key, result in each.items()}
 
 
-def run(folder: Path, part: tuple[Key, ...], commands: dict[Key, list[object]]) -> dict[Key, tuple[int, str, str]]:
-    listed = folder / "commands.json"
+def run(part: tuple[Key, ...], commands: dict[Key, list[object]], listed: Path) -> dict[Key, tuple[int, str, str]]:
     listed.write_text(json.dumps([[str(word) for word in commands[key]] for key in part]))
     with Process(sys.executable, "-c", RUN_ALL, listed) as process:
         lines = process.succeed().lines
