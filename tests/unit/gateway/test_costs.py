@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from threading import Barrier
 
 import pytest
 from faulty_store import Fault, FaultyStore
 from federations import admit, make_delta, make_federation, make_manifest, open_round
 
+from coldfuse.core.retention import RetentionRules
 from coldfuse.core.round import Admitted, Closed, Received, Rejected
 from coldfuse.core.serialization import sha256
 from coldfuse.errors import RoundClosedError, StorageError
 from coldfuse.gateway import Decision
+from coldfuse.gateway.garbage import collect, survey
 from coldfuse.gateway.presence import KNOWN_S, Presence
 from coldfuse.gateway.rounds import Rounds
 from coldfuse.gateway.store import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.journal import Journal
-from coldfuse.storage import MemoryStore
+from coldfuse.registry.objects import object_key
+from coldfuse.storage import MemoryStore, ObjectInfo
+from coldfuse.storage.base import list_keys
 
 DELTA = make_delta([100, 200])
 
@@ -176,3 +181,51 @@ def test_a_part_that_a_store_once_fails_to_find_is_no_reason_to_refuse() -> None
         store.arm("head", Fault.FALSE_NOT_FOUND, prefix="objects/")
         assert gateway.commit(make_manifest(DELTA.blob)).decision is Decision.PENDING
     assert store.num_fired == 1
+
+
+def test_what_is_left_over_costs_a_survey_two_requests_each() -> None:
+    store, federation = make(0)
+    survey(federation, RetentionRules())
+    store.calls.clear()
+    survey(federation, RetentionRules())
+    before = store.calls.copy()
+    put_left_over(federation, 40)
+    store.calls.clear()
+    assert survey(federation, RetentionRules()).num_objects.total() == 40
+    assert store.calls - before == Counter(head=40, get=40)  # its size, and whether it begins as a manifest does
+
+
+class Meeting(MemoryStore):
+    """A store that answers about what is left over, and removes it, only to sixteen callers at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: set[str] = set()
+        self.barrier = Barrier(16, timeout=60.0)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        if key in self.keys:
+            self.barrier.wait()
+        return super().head(key)
+
+    def delete(self, key: str) -> None:
+        if key in self.keys:
+            self.barrier.wait()
+        super().delete(key)
+
+
+def test_what_is_left_over_is_looked_at_and_removed_sixteen_at_a_time() -> None:
+    store = Meeting()
+    federation = make_federation(store)
+    open_round(federation)
+    store.keys = put_left_over(federation, 64)
+    found = collect(federation, RetentionRules(), settle_s=0.0, wait=lambda _: None)
+    assert found.num_objects.total() == 64
+    assert not store.keys & set(list_keys(store, "objects/"))
+
+
+def put_left_over(federation: Federation, number: int) -> set[str]:
+    data = [b"left over %d" % each for each in range(number)]
+    for each in data:
+        federation.objects.put(sha256(each), each)
+    return {object_key(sha256(each)) for each in data}
