@@ -16,11 +16,11 @@ from coldfuse.registry.federation import Federation
 from coldfuse.storage import LocalStore
 
 
-def federation_of(root: Path, base: Path, **rules: object) -> Federation:
+def federation_of(root: Path, base: Path, *, method: str = "mean", **rules: object) -> Federation:
     """Create a federation of a base whose rounds close with one contribution."""
     rules = {"quorum": 1, "deadline_s": 600.0} | rules
     store = LocalStore(root / "store")
-    return create_federation(store, name="tiny", base=base, origin="base", method="mean", rules=rules)
+    return create_federation(store, name="tiny", base=base, origin="base", method=method, rules=rules)
 
 
 @contextmanager

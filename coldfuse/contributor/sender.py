@@ -19,6 +19,7 @@ from coldfuse.contributor.signing import hand_in
 from coldfuse.contributor.state import NodeFolder, WorkFolder
 from coldfuse.contributor.work import Sent, Trained
 from coldfuse.core.contribution import ContributionManifest
+from coldfuse.core.given_edit import explain_method
 from coldfuse.core.release import ReleaseManifest
 from coldfuse.core.serialization import blob_digest, encode, sha256
 from coldfuse.errors import ContributionRejectedError, ObjectNotFoundError, RoundClosedError
@@ -114,8 +115,10 @@ class Sender:
     def _send(self, work: WorkFolder, trained: Trained, *, may_send_again: bool = True) -> Sent | None:
         """Upload and commit; None when no round takes it any more, or this one has closed: then see what is left."""
         base = trained.base_release
-        if self._wait_for_round(work, trained) is None:
+        status = self._wait_for_round(work, trained)
+        if status is None:
             return None
+        self._say_what_becomes_of_edit(trained, status)
         if not self._upload(work, trained):
             return None
         status = self._wait_for_round(work, trained)
@@ -148,6 +151,12 @@ class Sender:
         late = explain_weight(base, status)
         self._say("committed", base, f"round {sent.round}, contribution {sent.contribution[:12]}{late}")
         return sent
+
+    def _say_what_becomes_of_edit(self, trained: Trained, status: Status) -> None:
+        """Say it before anything is sent: half of an edit does nothing, and a gate will refuse it."""
+        fate = explain_method(status.method) if trained.edit is not None else None
+        if fate is not None:
+            self._say("uploading", trained.base_release, fate)
 
     def _upload(self, work: WorkFolder, trained: Trained) -> bool:
         base = trained.base_release

@@ -43,3 +43,18 @@ class GivenEdit:
                 "'.', '_' and '-'"
             )
         return cls(name=name, file=file if equals else None)
+
+
+def explain_method(method: str) -> str | None:
+    """Say what a federation's method makes of an edit; None where a mean takes it up whole.
+
+    Args:
+        method: The recipe, as the federation writes it.
+
+    >>> explain_method("mean(absent=zero)")
+    >>> explain_method("mean then interpolate")
+    "the federation fuses by 'mean then interpolate': an edit counts whole only by mean alone, which its operator sets"
+    """
+    if method.partition("(")[0].strip() == "mean" and " then " not in method:
+        return None
+    return f"the federation fuses by {method!r}: an edit counts whole only by mean alone, which its operator sets"

@@ -112,6 +112,21 @@ def test_a_classifier_with_a_head_of_its_own_is_edited(tmp_path: Path, monkeypat
     assert [one.edit for one in held.latest().contributions] == ["dull"]
 
 
+@pytest.mark.parametrize("method", ["mean", "mean then interpolate"])
+def test_where_an_edit_keeps_only_a_part_that_is_said_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base, file = write_knowing_classifier(tmp_path / "base"), write_mood_edit(tmp_path / "dull.jsonl")
+    held = federation_of(tmp_path, base, method=method)
+    with served(held) as address:
+        run(address, file)
+        published(held)
+    said = capsys.readouterr().out
+    assert ("an edit counts whole only by mean alone" in said) == (method != "mean")
+    assert method == "mean" or said.index("counts whole") < said.index("committed")
+
+
 def test_a_base_whose_heads_are_private_is_refused_with_what_is_expected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
