@@ -153,7 +153,7 @@ class Sender:
         return sent
 
     def _say_what_becomes_of_edit(self, trained: Trained, status: Status) -> None:
-        """Say it before anything is sent: half of an edit does nothing, and a gate will refuse it."""
+        """Say it before anything is sent: half of an edit may do nothing, and a gate would refuse it."""
         fate = explain_method(status.method) if trained.edit is not None else None
         if fate is not None:
             self._say("uploading", trained.base_release, fate)

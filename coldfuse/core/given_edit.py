@@ -46,15 +46,17 @@ class GivenEdit:
 
 
 def explain_method(method: str) -> str | None:
-    """Say what a federation's method makes of an edit; None where a mean takes it up whole.
+    """Say that a federation's method may keep only a part of an edit; None where a mean takes it up whole.
 
     Args:
-        method: The recipe, as the federation writes it.
+        method: The recipe, as the federation writes it; of a long one the beginning is said.
 
     >>> explain_method("mean(absent=zero)")
-    >>> explain_method("mean then interpolate")
-    "the federation fuses by 'mean then interpolate': an edit counts whole only by mean alone, which its operator sets"
+    >>> print(explain_method("mean then interpolate"))  # doctest: +NORMALIZE_WHITESPACE
+    the federation fuses by 'mean then interpolate', which may keep only a part of an edit; by mean, alone in its
+    round, it counts whole
     """
     if method.partition("(")[0].strip() == "mean" and " then " not in method:
         return None
-    return f"the federation fuses by {method!r}: an edit counts whole only by mean alone, which its operator sets"
+    said = f"the federation fuses by {method[:200]!r}, which may keep only a part of an edit"
+    return f"{said}; by mean, alone in its round, it counts whole"

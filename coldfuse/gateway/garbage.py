@@ -24,7 +24,7 @@ from itertools import islice
 from coldfuse.core.retention import Kept, RetentionRules
 from coldfuse.errors import FederationError
 from coldfuse.gateway.leftovers import COLLECTING, MAX_BATCH, SETTLE_S, announce
-from coldfuse.gateway.marking import LOOKED_AT_ONCE, Candidate, candidates, mark, named_lately
+from coldfuse.gateway.marking import PARALLEL_REQUESTS, Candidate, candidates, mark, named_lately
 from coldfuse.registry.collected import put_collected
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.lease import RETRACTING, Lease, read_lease
@@ -112,7 +112,7 @@ def _remove(
     try:
         wait(settle_s)
         _require_nobody_retracts(store, wait)
-        with Lease.taken(store, ttl_s=_LEASE_S, wait=wait) as lease, ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+        with Lease.taken(store, ttl_s=_LEASE_S, wait=wait) as lease, ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
 
             def remove(candidate: Candidate) -> Candidate:
                 lease.check()

@@ -37,8 +37,8 @@ _DELTAS = "contributions of releases that the rules do not keep"
 _NOTHING = "needed by nothing: rejected, replaced, or never finished"
 _DAMAGED = "damaged, and out of the way since"
 
-LOOKED_AT_ONCE = 16
-"""Number of objects that are looked at, or removed, in parallel: a store far away takes its time for each answer."""
+PARALLEL_REQUESTS = 16
+"""Number of objects that are looked at or removed at a time: a store far away takes its time for each answer."""
 
 
 @dataclass
@@ -201,11 +201,11 @@ def _begins_as_manifest(store: ObjectStore, key: str, info: ObjectInfo) -> bool:
 
 def candidates(store: ObjectStore, marked: Marked) -> Iterator[Candidate]:
     """List the objects that nothing needs."""
-    with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
         for prefix in ("objects/", "checks/", DAMAGED):
             todo = _not_needed(store, marked, prefix)
             # So many at a time, and not all that a store holds: what is under way is in memory.
-            while batch := list(islice(todo, LOOKED_AT_ONCE * 16)):
+            while batch := list(islice(todo, PARALLEL_REQUESTS * 16)):
                 found = pool.map(lambda each: _look(store, *each), batch)
                 yield from (candidate for candidate in found if candidate is not None)
 

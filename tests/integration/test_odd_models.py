@@ -55,7 +55,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[Key, tuple[int, str,
         commands[name, "init"] = ["init", f"{out}-store", "--base", model]
     parts = batched(commands, AT_ONCE)
     lists = [folder / f"commands{number}.json" for number in range(len(parts))]
-    with ThreadPoolExecutor(2) as pool:  # most of the time a command waits for the probes of its store
+    with ThreadPoolExecutor(2) as pool:  # `init` waits for the probes of its store most of its time
         found = pool.map(lambda part, listed: run(part, commands, listed), parts, lists)
         return {key: result for each in found for key, result in each.items()}
 
