@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO, Self
 
+import psutil
+
 LIMIT_S = 120.0
 
 
@@ -96,6 +98,18 @@ def run_coldfuse(*arguments: object) -> Process:
 def but_unsigned(lines: Sequence[str]) -> list[str]:
     """Return what was said besides that the federation has no root."""
     return [line for line in lines if "without a root" not in line and "has no root" not in line]
+
+
+def name_if_alive(process: psutil.Process) -> str:
+    """Return a process's name; nothing once it has ended, which it may do at any moment."""
+    try:
+        return process.name() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE else ""
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return name_if_alive(process) != ""
 
 
 def wait_until(is_so: Callable[[], object], what: str, *, limit_s: float = LIMIT_S) -> None:

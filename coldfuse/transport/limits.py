@@ -2,8 +2,9 @@
 
 Three parts, beside what the process itself needs. **Transfers**: uploads and downloads, each at its most. **Messages**:
 calls whose request is on its way; flow control lets a message in only when somebody reads it, so none is read without a
-turn. **Waiting**: calls that were opened and wait, for which HTTP/2 lets the first bytes in before anybody reads; and
-connections. Whatever comes beyond these waits at its sender, or is told to come again.
+turn. **Waiting**: calls that were opened and wait, for which HTTP/2 lets the first bytes in before anybody reads; as
+many again that have come and that nobody has looked at; and connections. Whatever comes beyond these waits at its
+sender, or is told to come again.
 """
 
 from __future__ import annotations

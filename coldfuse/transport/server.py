@@ -144,7 +144,10 @@ class RunningGateway:
             house = House(rooms=rooms, askers=_askers_of(self._federation))
             pools.callback(house.askers.close)
             server = grpc.aio.server(
-                options=server_options(limits.max_connections, asks_certificates=self._asks_certificates),
+                options=server_options(
+                    max_connections=limits.max_connections, max_calls=limits.max_calls,
+                    asks_certificates=self._asks_certificates,
+                ),
                 maximum_concurrent_rpcs=limits.max_calls,
                 interceptors=(Admission(house),),
             )  # fmt: skip

@@ -161,6 +161,8 @@ def from_rpc_error(error: grpc.RpcError, peer: Peer) -> ColdfuseError:
         return TransportError(f"{address}: cannot be reached ({reason}); {_advise(details, peer)}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TransportError(f"{address}: no answer in time; the network or the gateway is too slow or stuck")
+    if code is grpc.StatusCode.CANCELLED:
+        return TransportError(f"{address}: cut the call off ({details}); it has its hands full, or is being stopped")
     if _is_too_large(error):
         return TransportError(
             f"{address}: the message is too long for one end ({details}); do both run the same version?"
@@ -188,11 +190,7 @@ def is_transient(error: BaseException) -> bool:
     details = (error.details() or "").lower()
     if _is_too_large(error):
         return False  # another try is as long
-    if (
-        "certificate_verify_failed" in details
-        or "hostname verification" in details
-        or "wrong_version_number" in details
-    ):
+    if "certificate_verify_failed" in details or "hostname verification" in details:
         return False  # another try meets the same certificate
     return error.code() in _TRANSIENT_CODES
 

@@ -11,7 +11,7 @@ from statistics import fmean
 
 import psutil
 import pytest
-from commands import Process, coldfuse, wait_until
+from commands import Process, coldfuse, name_if_alive, wait_until
 
 from coldfuse.experiments.demo_data import HARMFUL, TASKS
 
@@ -44,7 +44,7 @@ class Watch:
 
     def alive(self) -> list[str]:
         """Those of them that still run; two helpers of Ray notice only after some seconds that Ray has gone."""
-        return [name for process in self.seen.values() if (name := _name_if_alive(process)) and "Agent" not in name]
+        return [name for process in self.seen.values() if (name := name_if_alive(process)) and "Agent" not in name]
 
     def _watch(self) -> None:
         while not self._stop.wait(0.5):
@@ -65,20 +65,13 @@ def _proportional_bytes(process: psutil.Process) -> int:
     return int(text.partition("\nPss:")[2].split()[0]) << 10 if "\nPss:" in text else 0
 
 
-def _name_if_alive(process: psutil.Process) -> str:
-    try:
-        return process.name() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE else ""
-    except psutil.NoSuchProcess:
-        return ""
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """One whole run: where it went, what it said, and what it took."""
     out = tmp_path_factory.mktemp("demo") / "out"
     with coldfuse("demo", "--fast", "--out", out) as process:
         watch = Watch(process)
-        wait_until(lambda: not _name_if_alive(psutil.Process(process.pid)), "the demo", limit_s=LIMIT_S)
+        wait_until(lambda: not name_if_alive(psutil.Process(process.pid)), "the demo", limit_s=LIMIT_S)
         process.succeed()
     watch.end()
     print(f"peak memory of the demo's processes together: {watch.peak_bytes / 2**30:.2f} GiB")

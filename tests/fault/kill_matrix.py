@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from commands import Process, coldfuse, wait_until
+from commands import Process, coldfuse, is_alive, wait_until
 from fault import sender
 from tiny_rounds import Model, floats, lead, make_changes, receive, store_delta, write_model
 
@@ -150,7 +150,7 @@ class Field:
         found = []
         for process in psutil.Process(self.server.pid).children(recursive=True):
             try:
-                if is_it[victim](process.name(), process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                if is_it[victim](process.name(), process.cmdline()) and is_alive(process):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -233,13 +233,6 @@ def strike_when(field: Field, journal, fault: Fault, over: threading.Event) -> t
 def has(journal, moment: str) -> bool:
     state = open_federation(journal._store).journal(journal.round).state()
     return bool(state.received) if moment == "received" else bool(getattr(state, moment))
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def count_restarts(field: Field) -> int:

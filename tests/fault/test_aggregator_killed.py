@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import Process, but_unsigned, coldfuse, wait_until
+from commands import Process, but_unsigned, coldfuse, is_alive, wait_until
 from fault import aggregator_process
 from fault.rounds import assert_round_is_whole, assert_same_model, contribute_three, is_done, make_federation_of
 from tiny_model import write_tiny_model
@@ -118,10 +118,6 @@ def fuse_undisturbed(federation, folder):
 
 def family_of(process: Process) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def reshard(folder: Path) -> None:

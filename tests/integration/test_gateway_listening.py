@@ -193,6 +193,29 @@ def test_a_gateway_that_ends_is_not_taken_for_one_that_disagrees(certificates):
     thread.join(10)
 
 
+def test_one_answer_in_plain_text_is_not_the_last_word_on_what_a_gateway_speaks(federation, certificates):
+    """As where another program had the gateway's port until a moment ago."""
+    tls, gateways, troubles = certificates("gateway", ca="ca"), [], []
+    listener = socket.create_server(("127.0.0.1", 0))
+    place = f"localhost:{listener.getsockname()[1]}"
+
+    def give_way():
+        sock, _ = listener.accept()
+        listener.close()
+        gateways.append(serve_gateway(federation, GatewaySettings(listen=place, tls=tls)))
+        with sock:
+            sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    thread = threading.Thread(target=give_way, daemon=True)
+    thread.start()
+    with GatewayClient(place, tls=certificates("node", ca="ca"), retry_s=60.0, on_trouble=troubles.append) as client:
+        assert client.status().name == "tiny"
+    thread.join(10)
+    gateways[0].stop()
+    assert troubles  # gRPC says the same of further tries, until it connects again
+    assert all("it speaks no TLS" in str(each) for each in troubles)
+
+
 def test_a_certificate_commits_under_its_own_names_alone(federation, certificates):
     open_round(federation)
     settings = GatewaySettings(listen="localhost:0", tls=certificates("gateway", ca="ca"))

@@ -13,6 +13,7 @@ from gateway_process import MIB, GatewayProcess, most_memory
 from raw_http2 import (
     CONTINUATION,
     DATA,
+    END_HEADERS,
     END_STREAM,
     HEADERS,
     RawConnection,
@@ -120,6 +121,25 @@ def test_a_thousand_unread_answers_and_unfinished_requests_stay_small(gateway, c
     with GatewayClient(gateway.address) as client:
         assert client.status().name == "tiny"
     assert most_memory(gateway, for_s=1.0) < MEMORY_MIB + NOISE_MIB
+
+
+def test_calls_that_come_faster_than_they_are_looked_at_stay_few(tmp_path):
+    """With as long headers as are taken; gRPC keeps 3,000 of them for Python, if nobody tells it otherwise."""
+    block = headers(method("GetStatus"), {f"x-{number}": "y" * 400 for number in range(16)})
+    calls = b"".join(frame(HEADERS, block, flags=END_HEADERS, stream=stream) for stream in range(1, 2001, 2))
+
+    def open_a_thousand(connection):
+        with suppress(OSError):
+            connection.socket.sendall(calls)
+
+    with GatewayProcess(tmp_path / "store", *MEMORY) as gateway, ExitStack() as stack:
+        before_mib = gateway.memory_mib
+        connections = [stack.enter_context(RawConnection(gateway.address)) for _ in range(16)]
+        with ThreadPoolExecutor(len(connections)) as pool:
+            list(pool.map(open_a_thousand, connections))
+        with GatewayClient(gateway.address, retry_s=60.0) as client:
+            assert client.status().name == "tiny"
+        assert gateway.peak_mib < before_mib + 32
 
 
 def test_one_part_asked_for_4096_times_by_many_stops_nobody(gateway, connect):

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from cluster_tasks import Held, hold_on_one_node, meet, this_node
-from commands import wait_until
+from commands import is_alive, name_if_alive, wait_until
 from folder_fusions import fuse
 from tiny_rounds import Model, contribute, floats, lead, make_changes, make_federation, make_model, write_model
 
@@ -68,10 +68,6 @@ def has_three_nodes() -> bool:
     import ray
 
     return ray.cluster_resources().get("CPU") == 3
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 class LosingNode:
@@ -169,4 +165,4 @@ def test_whoever_joins_uses_all_nodes_and_leaves_them_running(cluster: Cluster, 
 
 
 def raylets() -> set[int]:
-    return {p.pid for p in psutil.Process().children(recursive=True) if p.name() == "raylet" and is_alive(p)}
+    return {p.pid for p in psutil.Process().children(recursive=True) if name_if_alive(p) == "raylet"}

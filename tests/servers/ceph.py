@@ -15,6 +15,9 @@ from servers.processes import free_ports, is_listening, start, stop, wait_until
 PACKAGES = "ceph-mon ceph-osd radosgw ceph-common"
 _PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool")
 
+_SHOWN_CHARACTERS = 1000
+"""Length of the end of a log that an error shows."""
+
 _CONFIGURATION = """\
 [global]
 fsid = {fsid}
@@ -39,6 +42,9 @@ osd data = {root}/osd
 rgw data = {root}/rgw
 mon allow pool size one = true
 mon max pg per osd = 1000
+# a monitor ends itself where less than a twentieth of the disk is free
+mon data avail warn = 0
+mon data avail crit = 0
 paxos propose interval = 0.02
 osd pool default size = 1
 osd pool default min size = 1
@@ -93,7 +99,7 @@ class Ceph:
         monmap = str(self._root / "monmap")
         self._run("monmaptool", "--create", "--fsid", self._fsid, "--addv", "a", monitor, monmap)
         self._run("ceph-mon", "--mkfs", "-i", "a", "--monmap", monmap)
-        self._spawn("mon", "ceph-mon", "-f", "-i", "a")
+        self._start_monitor()
         osd = str(uuid.uuid4())
         self._run("ceph", "osd", "new", osd)
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd, "--no-mon-config")
@@ -126,12 +132,16 @@ class Ceph:
 
     def restart(self) -> None:
         """Start everything again after `kill`, on the same data."""
-        self._spawn("mon", "ceph-mon", "-f", "-i", "a")
+        self._start_monitor()
         last_start = self._osd()["up_from"]
         self._spawn("osd", "ceph-osd", "-f", "-i", "0")
         # The monitor still takes the killed OSD for alive, and a gateway that believes it stalls for 10 s.
         self._wait(lambda: (osd := self._osd())["up"] and osd["up_from"] > last_start, "ceph-osd")
         self.start_gateway()
+
+    def _start_monitor(self) -> None:
+        self._spawn("mon", "ceph-mon", "-f", "-i", "a")
+        self._wait(lambda: is_listening(self._mon_v2), "ceph-mon")  # `ceph` waits for ever for one that has ended
 
     def _run(self, *command: str) -> str:
         command = (*command, "-c", str(self._root / "ceph.conf"))
@@ -142,7 +152,12 @@ class Ceph:
         self._daemons[name] = start(*command, "-c", str(self._root / "ceph.conf"), log=log)
 
     def _wait(self, is_ready, what: str) -> None:
-        wait_until(is_ready, f"{what} (logs in {self._root}/log)", *self._daemons.values())
+        try:
+            wait_until(is_ready, what, *self._daemons.values())
+        except RuntimeError as error:
+            logs = (self._root / "log").iterdir()
+            ends = [f"{log.name}: {log.read_text(errors='replace')[-_SHOWN_CHARACTERS:]}" for log in sorted(logs)]
+            raise RuntimeError("\n".join([str(error), *ends])) from error
 
     def _osd(self) -> dict:
         return json.loads(self._run("ceph", "osd", "dump", "-f", "json"))["osds"][0]

@@ -32,8 +32,10 @@ def wait_until(is_ready: Callable[[], bool], what: str, *processes: subprocess.P
     end = time.monotonic() + START_LIMIT_S
     while not is_ready():
         ended = [process.args for process in processes if process.poll() is not None]
-        if ended or time.monotonic() > end:
-            raise RuntimeError(f"{what} did not come up in {START_LIMIT_S:.0f} s, ended: {ended}")
+        if ended:
+            raise RuntimeError(f"{what} did not come up: {ended} ended")
+        if time.monotonic() > end:
+            raise RuntimeError(f"{what} did not come up in {START_LIMIT_S:.0f} s")
         time.sleep(_POLL_S)
 
 

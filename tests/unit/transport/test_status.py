@@ -71,6 +71,8 @@ def test_what_no_gateway_said_is_a_transport_error():
         expected = UnknownCallError if code is grpc.StatusCode.UNIMPLEMENTED else errors.TransportError
         assert type(back) is expected
         assert "host:1" in str(back)
+    cut = from_rpc_error(FakeRpcError(grpc.StatusCode.CANCELLED, "CANCELLED"), PEER)
+    assert "it has its hands full, or is being stopped" in str(cut)
     too_long = FakeRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)")
     assert "do both run the same version?" in str(from_rpc_error(too_long, PEER))
 
