@@ -44,6 +44,13 @@ from coldfuse.webhooks import Outgoing
 
 log = logging.getLogger(__name__)
 
+_LATE_S = 60.0
+"""Seconds for which a round that is over is looked at: a gateway may have found it open a moment before it ended, and
+then take its time to store a manifest and to record what came, too late."""
+
+_MOST_LATE = 4
+"""Number of rounds that are looked at, however fast they follow each other."""
+
 _LONGEST_PAUSE_S = 60.0
 """Maximum number of seconds before the next try, however often it has failed."""
 
@@ -144,7 +151,7 @@ def _acquire(
 
 
 class _Leader:
-    """Leads: advances the current round, and the one before it, whose late contributions still get their verdicts."""
+    """Leads: advances the current round, and those before it, whose late contributions still get their verdicts."""
 
     def __init__(
         self, federation: Federation, executor: LedExecutor, lease: Lease, watchdog: Watchdog, examiner: Examiner | None
@@ -154,6 +161,9 @@ class _Leader:
         self._journals: dict[int, Journal] = {}  # kept, because a journal remembers what it has read
         self._clocks: dict[int, RoundClock] = {}  # kept, because a round's age is measured from when it was first seen
         self._most = 0  # how many contributions to a round this machine has the memory for
+        self._began: dict[
+            int, float
+        ] = {}  # when the rounds that are looked at were first seen, by a clock that only runs
         self._ready_for = 0  # the number of the newest round whose rules this machine has the memory for
 
     def lead(self, settings: AggregatorSettings, stop: threading.Event) -> Iterator[tuple[int, LeaderEvent]]:
@@ -197,10 +207,23 @@ class _Leader:
             if not idle:
                 pause.reset()
                 continue
-            settled = max(number - 1, settled)
-            self._journals = {n: journal for n, journal in self._journals.items() if n > settled}
-            self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
+            settled = self._settle(settled, number)
             stop.wait(pause.next_s())
+
+    def _settle(self, settled: int, number: int) -> int:
+        """Return up to which round nothing can come any more, once there is nothing left to be done; forget them."""
+        now_s = time.monotonic()
+        for one in range(settled + 1, number + 1):
+            self._began.setdefault(one, now_s)
+        while settled < number - 1:
+            oldest = settled + 1  # it had ended when the one after it began
+            if oldest > number - _MOST_LATE and now_s - self._began[oldest + 1] < _LATE_S:
+                break
+            settled = oldest
+        self._journals = {n: journal for n, journal in self._journals.items() if n > settled}
+        self._clocks = {n: clock for n, clock in self._clocks.items() if n > settled}
+        self._began = {n: began_s for n, began_s in self._began.items() if n > settled}
+        return settled
 
     def _round(self, federation: Federation, base: Base, number: int, rollback: Rollback | None) -> Round:
         journal = self._journals.setdefault(number, federation.journal(number))

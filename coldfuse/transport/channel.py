@@ -89,8 +89,8 @@ def server_options(
         ("grpc.max_allowed_incoming_connections", max_connections),
         # Calls that have come and that Python has not looked at yet: 3,000 of them otherwise, on a busy machine, which
         # nobody has counted. Beyond the first number ever more are cut off; they are tried again.
-        ("grpc.server.max_pending_requests", max_calls // 2),
-        ("grpc.server.max_pending_requests_hard_limit", max_calls),
+        ("grpc.server.max_pending_requests", max_calls),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * max_calls),
     )
     return (*SERVER_OPTIONS, *bounds, *age)
 

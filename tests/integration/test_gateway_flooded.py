@@ -29,6 +29,8 @@ from coldfuse.trust.keys import PrivateKey
 from coldfuse.trust.requests import sign_request
 
 MEMORY_MIB = 192
+CUT_OFF = "StatusCode.CANCELLED"
+"""What gRPC says where more calls have come than are looked at; a node tries again."""
 STATUS, SIGNED, JOIN = map(method_path, ("GetStatus", "GetSigned", "Join"))
 
 
@@ -107,7 +109,7 @@ def test_strangers_who_ask_without_end_keep_no_member_out(flooded: Flooded) -> N
     ) as outcomes:
         flooded.require_served(seed=1)
     assert min(outcomes["NotAllowedError"], outcomes["SignatureError"], outcomes[ANSWERED]) > 0
-    assert outcomes.keys() <= {"NotAllowedError", "SignatureError", "GatewayBusyError", "CodecError", ANSWERED}
+    assert outcomes.keys() <= {"NotAllowedError", "SignatureError", "GatewayBusyError", CUT_OFF, "CodecError", ANSWERED}
 
 
 def test_strangers_who_say_nothing_keep_no_member_out_and_no_stranger(flooded: Flooded) -> None:
@@ -136,7 +138,8 @@ def test_a_member_who_floods_keeps_no_other_out(flooded: Flooded) -> None:
             address=flooded.process.address,
         ) as outcomes:
             flooded.require_served(seed=3)
-    assert outcomes[ANSWERED] + outcomes["GatewayBusyError"] == outcomes.total() > 0
+    assert outcomes[ANSWERED] > 0
+    assert outcomes.keys() <= {"GatewayBusyError", CUT_OFF, ANSWERED}
 
 
 def test_requests_without_number_take_no_memory(flooded: Flooded) -> None:

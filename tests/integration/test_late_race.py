@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tiny_rounds import make_changes, make_contribution, make_federation, make_model
+from commands import wait_until
+from tiny_nodes import aggregating
+from tiny_rounds import contribute, make_changes, make_contribution, make_federation, make_model, receive
 
 from coldfuse.aggregator.service import AggregatorSettings, serve_rounds
 from coldfuse.engine.execution import ThreadExecutor
 from coldfuse.errors import RoundClosedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
+from coldfuse.registry.lease import Lease
 
 MODEL = make_model()
 NUM_CONTRIBUTORS, NUM_RELEASES, PATIENCE_S = 4, 3, 60.0
@@ -78,3 +81,27 @@ def test_what_is_acknowledged_while_rounds_end_gets_one_verdict(tmp_path: Path, 
     assert set(fused.values()) == {1}
     ages = [r.parent - c.base_release for r in releases for c in r.contributions if c.base_release is not None]
     assert max(ages, default=0) <= federation.settings.rules.oldest
+
+
+def test_what_a_slow_gateway_records_after_the_next_round_has_begun_gets_its_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation, looks = make_federation(tmp_path, MODEL), list[float]()
+    check = Lease.check
+
+    def looked(lease: Lease) -> None:
+        looks.append(time.monotonic())
+        check(lease)
+
+    monkeypatch.setattr(Lease, "check", looked)
+    with aggregating(federation) as events:
+        wait_until(lambda: (1, "opened") in events, "the first round")
+        late = make_contribution(federation, "cy", make_changes(MODEL, 7))
+        for seed, name in enumerate(("ada", "ben")):
+            contribute(federation, name, make_changes(MODEL, seed))
+        wait_until(lambda: (2, "opened") in events, "the second round")
+        before = len(looks)
+        wait_until(lambda: len(looks) > before + 10, "a leader that has nothing left to do")
+        digest = receive(federation, late)
+        wait_until(lambda: digest in federation.journal(1).state().rejected, "a verdict")
+    assert federation.journal(1).state().rejected[digest].is_late

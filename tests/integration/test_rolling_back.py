@@ -18,7 +18,7 @@ from coldfuse.aggregator.model import open_base
 from coldfuse.aggregator.round import Round, advance
 from coldfuse.consumer import fetch
 from coldfuse.consumer.trusted import TrustedGateway
-from coldfuse.core.round import Abandoned, LeaderEvent, Opened, Published
+from coldfuse.core.round import Abandoned, LeaderEvent, Opened, Published, Received
 from coldfuse.core.serialization import encode, sha256
 from coldfuse.doctor.examine import Examination
 from coldfuse.engine.execution import ThreadExecutor
@@ -291,6 +291,12 @@ def test_killed_anywhere_it_is_either_before_or_after(tmp_path: Path) -> None:
     assert_sound(federation)
 
 
+def late(federation: Federation) -> list[list[Received]]:
+    """Return what waits for a verdict in rounds that are over."""
+    states = [federation.journal(number).state() for number in range(1, federation.current_round() + 1)]
+    return [state.waiting for state in states if state.is_over]
+
+
 def test_nodes_follow_through_a_gateway_and_none_stops(tmp_path: Path) -> None:
     federation = make_federation(tmp_path / "f", MODEL, quorum=3)
     with aggregating(federation), serve_gateway(federation) as gateway:
@@ -306,6 +312,7 @@ def test_nodes_follow_through_a_gateway_and_none_stops(tmp_path: Path) -> None:
             back(federation, newest + 1)
             last = federation.channel("latest").newest
             wait_until(lambda: federation.channel("latest").release > last, "a release after the second time")
+        wait_until(lambda: not any(late(federation)), "a verdict on what came too late")
     assert federation.release(newest + 1).parent == 1
     assert federation.release(last + 1).parent == newest + 1
     assert_sound(federation)
