@@ -21,6 +21,8 @@ from coldfuse.verification.releases import SeenRelease
 Problem = tuple[Cause, str]
 """What is wrong, and why."""
 
+_LATE = "one that was recorded as the round ended gets it within seconds, where an aggregator runs"
+
 
 def problems_of(
     round_: SeenRound, *, before: SeenRound | None, releases: Mapping[int, SeenRelease], terms: Collection[Terms]
@@ -106,7 +108,7 @@ def _of_received(round_: SeenRound, judged: Set[str]) -> Iterator[Problem]:
         return
     for contribution, received in sorted(state.received.items()):
         if contribution not in judged:
-            yield Cause.GAP, f"the contribution of {received.contributor} ({contribution[:12]}) has no verdict"
+            yield Cause.GAP, f"{received.contributor}'s contribution {contribution[:12]} has no verdict; {_LATE}"
 
 
 def _of_closing(round_: SeenRound) -> Iterator[Problem]:

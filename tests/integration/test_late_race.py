@@ -19,6 +19,8 @@ from coldfuse.errors import RoundClosedError
 from coldfuse.gateway import StoreGateway
 from coldfuse.registry.federation import Federation
 from coldfuse.registry.lease import Lease
+from coldfuse.verification.causes import Cause
+from coldfuse.verification.store import Request, verify_store
 
 MODEL = make_model()
 NUM_CONTRIBUTORS, NUM_RELEASES, PATIENCE_S = 4, 3, 60.0
@@ -105,3 +107,24 @@ def test_what_a_slow_gateway_records_after_the_next_round_has_begun_gets_its_ver
         digest = receive(federation, late)
         wait_until(lambda: digest in federation.journal(1).state().rejected, "a verdict")
     assert federation.journal(1).state().rejected[digest].is_late
+
+
+def test_what_is_recorded_while_no_aggregator_runs_is_a_gap_until_one_does(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path, MODEL)
+    with aggregating(federation) as events:
+        wait_until(lambda: (1, "opened") in events, "the first round")
+        late = make_contribution(federation, "cy", make_changes(MODEL, 7))
+        for seed, name in enumerate(("ada", "ben")):
+            contribute(federation, name, make_changes(MODEL, seed))
+        wait_until(lambda: (2, "opened") in events, "the second round")
+    digest = receive(federation, late)
+    (gap,) = gaps(federation)
+    assert f"round 1: cy's contribution {digest[:12]} has no verdict; one that was recorded as the round ended" in gap
+    with aggregating(federation):
+        wait_until(lambda: digest in federation.journal(1).state().rejected, "a verdict")
+    assert gaps(federation) == []
+
+
+def gaps(federation: Federation) -> list[str]:
+    report = verify_store(federation.store, Request(at_s=time.time()))
+    return [str(finding) for finding in report.findings if finding.cause is Cause.GAP]
